@@ -1,0 +1,54 @@
+"""What can go wrong, for a person: the failure, a hint, and the exit code.
+
+Imports nothing. Layers below the command line raise these; only the command line prints them.
+"""
+
+
+class SysvisorError(Exception):
+    """A failure that a person can act on, told in one line.
+
+    `message` names what failed, on what, and why; lower-case, no full stop.
+    `hint` says what to do now. `exit_code` is the command's, 1 as in runc.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if exit_code is not None:
+            self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(SysvisorError):
+    """The command line itself is wrong: unknown command, bad flag, missing argument."""
+
+
+class SpecError(SysvisorError):
+    """`config.json` cannot be used. `path` is the JSON path of the offending value, such as `process.args[0]`."""
+
+    def __init__(self, path: str, problem: str, *, hint: str | None = None) -> None:
+        super().__init__(f"invalid configuration: {path}: {problem}" if path else problem, hint=hint)
+        self.path = path
+
+
+class StateError(SysvisorError):
+    """The container's state does not allow it: unknown, already there, in the wrong status."""
+
+
+class CgroupError(SysvisorError):
+    """A cgroup cannot be made, configured, joined or removed."""
+
+
+class LaunchError(SysvisorError):
+    """A container process could not be brought up."""
+
+
+def reason(error: OSError) -> str:
+    """The errno text as it reads at the end of a message: `no such file or directory`."""
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
