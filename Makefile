@@ -1,0 +1,136 @@
+# sysvisor-runc: everything a person does with the source tree.  `make` alone lists it.
+
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+PYTHON    ?= /usr/bin/python3
+BUILDTAGS ?= seccomp selinux apparmor ambient nokmem
+TESTFLAGS ?=
+TESTPATH  ?=
+BENCHFLAGS ?=
+
+VENV     := .venv
+BIN      := $(VENV)/bin
+SBINDIR  := $(DESTDIR)$(PREFIX)/sbin
+LIBDIR   := $(PREFIX)/lib/sysvisor-runc
+MANDIR   := $(DESTDIR)$(PREFIX)/share/man/man8
+BASHDIR  := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSHDIR   := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+FISHDIR  := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+UNITDIR  := $(DESTDIR)$(PREFIX)/lib/systemd/system
+PACKAGES := sysvisor_runc $(wildcard sysvisor_fs)
+
+# `make` lists the targets; `make BUILDTAGS='…'` alone builds with them, as with runc.
+.DEFAULT_GOAL := $(if $(filter command%,$(origin BUILDTAGS)),build,help)
+.PHONY: help demo demo-systemd test integration lint format bench docs proto build install uninstall deps clean distclean
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+help: ## list the targets
+	@echo 'usage: make TARGET [VARIABLE=VALUE…]'
+	@echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '%-16s %s\n' "$$t" "$$d"; done
+	@echo
+	@echo 'variables'
+	@printf '  %-14s %s\n' \
+	    'PREFIX' 'where install puts things ($(PREFIX))' \
+	    'DESTDIR' 'staging root for packagers (empty)' \
+	    'PYTHON' 'interpreter, 3.11 or newer ($(PYTHON))' \
+	    'BUILDTAGS' 'features ($(BUILDTAGS))' \
+	    'TESTFLAGS' 'more arguments for pytest, such as "-k name"' \
+	    'TESTPATH' 'one integration file, such as /lifecycle' \
+	    'BENCHFLAGS' 'arguments for the benchmark, such as "--runs 50 --json"'
+
+# --- what must be there first -------------------------------------------------------------------------------------
+
+deps: ## install missing Debian packages and make the virtual environment
+	@tools/debian-packages base build test system
+	@$(MAKE) $(VENV)/.dev
+
+# The project and what it runs on.  python-prctl is compiled, hence the build group.
+$(VENV)/.project: pyproject.toml
+	@tools/debian-packages base build
+	@echo '==> virtual environment $(VENV): the project and its libraries (about half a minute, once)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --use-pep517 --editable .
+	@touch $@
+
+# … and what tests, types and lint need.
+$(VENV)/.dev: $(VENV)/.project
+	@echo '==> virtual environment $(VENV): test tools'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --use-pep517 --editable '.[dev]'
+	@touch $@
+
+# --- look at it ---------------------------------------------------------------------------------------------------
+
+demo: ## bring up a system container on a busybox bundle: a shell on a terminal, else a checked tour
+	@tools/debian-packages base
+	@$(MAKE) $(VENV)/.project
+	@contrib/demo/demo
+
+demo-systemd: ## boot a whole Debian with systemd as an unprivileged system container
+	@tools/debian-packages base system
+	@$(MAKE) $(VENV)/.project
+	@contrib/demo/demo-systemd
+
+# --- check it -----------------------------------------------------------------------------------------------------
+
+test: ## run everything that this machine can run
+	@tools/debian-packages base build test system
+	@$(MAKE) $(VENV)/.dev
+	@$(BIN)/python -m pytest $(TESTFLAGS)
+
+integration: ## run the integration tests, or one file of them: TESTPATH=/lifecycle
+	@tools/debian-packages base build test system
+	@$(MAKE) $(VENV)/.dev
+	@$(BIN)/python -m pytest $(if $(TESTPATH),tests/integration/test_$(patsubst /%,%,$(TESTPATH)).py,tests/integration) $(TESTFLAGS)
+
+lint: $(VENV)/.dev ## ruff and mypy --strict, quiet when clean
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+
+format: $(VENV)/.dev ## let ruff lay out the code and fix what it can
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+bench: ## measure against Debian's runc and crun, side by side
+	@tools/debian-packages base build test
+	@$(MAKE) $(VENV)/.project
+	@$(BIN)/python -m tests.bench $(BENCHFLAGS)
+
+# --- make it ------------------------------------------------------------------------------------------------------
+
+build: ## write what is generated: the build tags
+	@$(PYTHON) tools/buildinfo.py --tags '$(BUILDTAGS)' sysvisor_runc/_build.py
+
+docs: ## man pages and shell completions, from the table of commands, into build/
+	@$(PYTHON) tools/reference.py build
+
+proto: ## stubs of proto/sysvisor_fs.proto (comes with sysvisor-fs)
+	@if [ -e proto/sysvisor_fs.proto ]; then $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. proto/sysvisor_fs.proto; \
+	else echo 'proto: nothing to do yet, the contract comes with sysvisor-fs'; fi
+
+install: docs ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages and completions
+	@[ -n '$(DESTDIR)' ] || tools/debian-packages base
+	@$(PYTHON) tools/install.py --python '$(PYTHON)' --library '$(LIBDIR)' --destdir '$(DESTDIR)' --tags '$(BUILDTAGS)' \
+	    --program '$(PREFIX)/sbin/sysvisor-runc' $(PACKAGES)
+	@install -d '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)' '$(UNITDIR)'
+	@install -m 644 build/man/*.8 '$(MANDIR)/'
+	@install -m 644 build/completions/sysvisor-runc.bash '$(BASHDIR)/sysvisor-runc'
+	@install -m 644 build/completions/_sysvisor-runc '$(ZSHDIR)/_sysvisor-runc'
+	@install -m 644 build/completions/sysvisor-runc.fish '$(FISHDIR)/sysvisor-runc.fish'
+	@sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/sysvisor@.service >'$(UNITDIR)/sysvisor@.service'
+	@echo 'installed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
+
+uninstall: ## remove what install put there
+	@rm -f '$(SBINDIR)/sysvisor-runc' '$(MANDIR)'/sysvisor-runc*.8 '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
+	    '$(FISHDIR)/sysvisor-runc.fish' '$(UNITDIR)/sysvisor@.service'
+	@rm -rf '$(DESTDIR)$(LIBDIR)'
+	@echo 'removed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
+
+clean: ## remove what build, docs and the tests left in the tree
+	@rm -rf build dist sysvisor_runc/_build.py *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+distclean: clean ## … and the virtual environment and cached root file systems
+	@rm -rf $(VENV) .cache

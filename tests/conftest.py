@@ -1,0 +1,105 @@
+"""Fixtures that every test may ask for, and which tests run where.
+
+Tests in `integration/`, `security/` and `system/` need root: they make real namespaces, cgroups and mounts.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support import leaks
+from tests.support.bundle import Bundle, make_bundle, make_rootfs
+from tests.support.runtime import Runtime
+
+ROOT_ONLY = {"integration", "security", "system"}
+# What is cheap and tells most comes first.
+ORDER = ("guard", "unit", "golden", "kernel", "integration", "security", "system")
+
+
+def _folder(item: pytest.Item) -> str:
+    """The folder below tests/ that an item comes from."""
+    parts = item.path.parts
+    return parts[parts.index("tests") + 1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _folder(item) in ROOT_ONLY:
+            item.add_marker("root")
+        if os.geteuid() != 0 and item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root; to force it: sudo make test"))
+    items.sort(key=lambda item: ORDER.index(_folder(item)) if _folder(item) in ORDER else len(ORDER))
+
+
+@pytest.fixture(scope="session")
+def rootfs_template(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A busybox root file system to copy from."""
+    try:
+        return make_rootfs(tmp_path_factory.mktemp("busybox") / "rootfs")
+    except FileNotFoundError as error:
+        pytest.skip(f"{error}; to force it: apt-get install busybox-static")
+
+
+@pytest.fixture
+def workplace(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A directory that a container's mapped root can walk through: pytest makes its own 0700."""
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def new_bundle(workplace: pathlib.Path, rootfs_template: pathlib.Path) -> Iterator[Callable[..., Bundle]]:
+    """Makes bundles: `new_bundle()` or `new_bundle("/bin/sleep", "100")`; they go when the test ends."""
+    made: list[Bundle] = []
+
+    def make(*args: str) -> Bundle:
+        bundle = make_bundle(workplace / f"bundle{len(made)}", rootfs_template, args or ("/bin/true",))
+        made.append(bundle)
+        return bundle
+
+    yield make
+    for bundle in made:
+        shutil.rmtree(bundle.rootfs, ignore_errors=True)
+
+
+@pytest.fixture
+def bundle(new_bundle: Callable[..., Bundle]) -> Bundle:
+    """One busybox bundle whose process is `/bin/true`."""
+    return new_bundle()
+
+
+def _checked(runtime: Runtime, request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    """Hand out the runtime; afterwards delete its containers and fail the test if anything is left behind."""
+    yield runtime
+    runtime.clean()
+    if request.node.get_closest_marker("leaks_allowed") is None:
+        assert leaks.find(runtime) == []
+
+
+@pytest.fixture
+def runtime(workplace: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    """`sysvisor-runc` making system containers, with a state root of its own and a leak check at the end."""
+    yield from _checked(Runtime(workplace, "--no-sysvisor-fs"), request)
+
+
+@pytest.fixture
+def plain_runtime(workplace: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    """`sysvisor-runc --no-syscont`: a plain OCI runtime, with a state root of its own and a leak check at the end."""
+    yield from _checked(Runtime(workplace, "--no-syscont", "--no-sysvisor-fs"), request)
+
+
+@pytest.fixture
+def interpreter() -> Callable[[str], str]:
+    """Runs a script in a fresh isolated interpreter as the command does (`python3 -SI`); gives its output."""
+
+    def run(script: str) -> str:
+        done = subprocess.run(["/usr/bin/python3", "-SI", "-c", script], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

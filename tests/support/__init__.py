@@ -1,0 +1,1 @@
+"""What tests stand on: bundles, a runtime under test, and the check that nothing is left behind."""

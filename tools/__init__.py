@@ -1,0 +1,1 @@
+"""Programs for building, installing and trying sysvisor-runc; none of them is needed to run it."""
