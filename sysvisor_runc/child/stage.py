@@ -1,0 +1,234 @@
+"""The last stage: a static ELF in a sealed memory file that makes a list of system calls and ends in execve.
+
+The list is laid out here; what runs it is contrib/stage/stage.c. May import kernel only. Where a memory file cannot be
+executed (no code for this machine, or `vm.memfd_noexec=2`), `perform` makes the same calls from this process.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc.child.stage_code import CODE
+from sysvisor_runc.kernel.syscall import MACHINE, NUMBERS, SyscallError, syscall
+
+IGNORE_ERROR = 1
+EXIT_IF_NONZERO = 2
+SAY_WHY = 4
+
+_TEXT_AT = 0x400000
+_DATA_AT = 0x800000
+_PAGE = 0x1000
+# The size of `struct list` up to its entries, and of `struct entry`, in contrib/stage/stage.c.
+_LIST_HEAD = 9 * 8
+_ENTRY = 9 * 8
+_ERRNO_TEXTS = 134  # EHWPOISON is 133, the last errno of Linux
+_ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
+
+MFD_CLOEXEC = 1
+MFD_ALLOW_SEALING = 2
+MFD_EXEC = 0x10
+F_ADD_SEALS = 1033
+_ALL_SEALS = 0x1F  # SEAL, SHRINK, GROW, WRITE; EXEC (0x20) where the kernel has it is left to MFD_EXEC
+
+
+class Slot:
+    """Four bytes in the list's memory that hold the result of a call, for a later call to use by address."""
+
+    __slots__ = ("offset",)
+
+    def __init__(self) -> None:
+        self.offset = -1
+
+
+class Blob:
+    """Bytes with addresses of other data patched in: `patches` is a list of (position, data)."""
+
+    __slots__ = ("data", "patches")
+
+    def __init__(self, data: bytes, patches: list[tuple[int, bytes | Slot | Blob]] | None = None) -> None:
+        self.data = data
+        self.patches = patches or []
+
+
+class Call:
+    """One system call of the list.
+
+    Attributes:
+        name: the call's name, as in kernel.syscall.NUMBERS.
+        args: integers, bytes (passed by address), a Slot or a Blob (by address), or a list of strings as bytes
+            (argv or envp: an array of addresses closed by a null one).
+        flags: IGNORE_ERROR, EXIT_IF_NONZERO, SAY_WHY.
+        store: where the result goes.
+        what: what it is for, in an error message and in the plan that `--debug` prints.
+    """
+
+    __slots__ = ("args", "flags", "name", "store", "what")
+
+    def __init__(
+        self,
+        name: str,
+        *args: int | bytes | Slot | Blob | list[bytes],
+        flags: int = 0,
+        store: Slot | None = None,
+        what: str = "",
+    ) -> None:
+        self.name = name
+        self.args = args
+        self.flags = flags
+        self.store = store
+        self.what = what or name
+
+
+class _Layout:
+    """Places data behind the list and knows the addresses."""
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+        self.memory = bytearray()
+
+    def place(self, data: bytes) -> int:
+        while len(self.memory) % 8:
+            self.memory.append(0)
+        offset = len(self.memory)
+        self.memory += data
+        return _DATA_AT + self.head + offset
+
+    def slot(self, slot: Slot) -> int:
+        if slot.offset < 0:
+            slot.offset = self.place(bytes(8))
+        return slot.offset
+
+    def blob(self, blob: Blob) -> int:
+        data = bytearray(blob.data)
+        for position, part in blob.patches:
+            data[position : position + 8] = _u64(self.value(part))
+        return self.place(bytes(data))
+
+    def strings(self, strings: list[bytes]) -> int:
+        addresses = [self.place(s + b"\0") for s in strings]
+        return self.place(b"".join(_u64(a) for a in [*addresses, 0]))
+
+    def value(self, arg: int | bytes | Slot | Blob | list[bytes]) -> int:
+        if isinstance(arg, int):
+            return arg
+        if isinstance(arg, bytes):
+            return self.place(arg)
+        if isinstance(arg, Slot):
+            return self.slot(arg)
+        if isinstance(arg, Blob):
+            return self.blob(arg)
+        return self.strings(arg)
+
+
+def _u64(number: int) -> bytes:
+    return (number & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+
+
+def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code: int = 255) -> bytes:
+    """The ELF image that makes `calls` in order.
+
+    A call that fails ends the program with `exit_code`, after writing its index and errno (two u32) to `report_fd`; with
+    no `report_fd` and SAY_WHY, `prefix` and the errno text go to stderr.
+    """
+    layout = _Layout(_LIST_HEAD + len(calls) * _ENTRY)
+    entries = bytearray()
+    for call in calls:
+        args = [layout.value(a) for a in call.args]
+        args += [0] * (6 - len(args))
+        store = layout.slot(call.store) if call.store else 0
+        for number in (NUMBERS[call.name], *args, store, call.flags):
+            entries += _u64(number)
+    texts, unknown = b"", b""
+    table = 0
+    if report_fd < 0:
+        table, unknown = _errno_table(layout)
+    said = prefix.encode("utf-8", "surrogateescape")
+    head = b"".join(
+        [
+            _u64(len(calls)),
+            _u64(report_fd),
+            _u64(layout.place(said)),
+            _u64(len(said)),
+            _u64(layout.place(unknown)),
+            _u64(len(unknown)),
+            _u64(_ERRNO_TEXTS if table else 0),
+            _u64(table),
+            _u64(exit_code),
+        ]
+    )
+    return _elf(bytes(head + entries + layout.memory + texts))
+
+
+def _errno_table(layout: _Layout) -> tuple[int, bytes]:
+    rows = b""
+    for number in range(_ERRNO_TEXTS):
+        text = os.strerror(number)
+        line = (text[:1].lower() + text[1:] + "\n").encode()
+        rows += _u64(layout.place(line)) + _u64(len(line))
+    return layout.place(rows), b"unknown error\n"
+
+
+def _elf(data: bytes) -> bytes:
+    """A static executable: the code readable and executable at _TEXT_AT, `data` writable at _DATA_AT."""
+    code = bytes.fromhex(CODE[MACHINE])
+    text_size = 64 + 2 * 56 + len(code)
+    header = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header += (2).to_bytes(2, "little") + _ELF_MACHINE[MACHINE].to_bytes(2, "little") + (1).to_bytes(4, "little")
+    header += _u64(_TEXT_AT + 64 + 2 * 56) + _u64(64) + _u64(0) + bytes(4)
+    header += b"".join(n.to_bytes(2, "little") for n in (64, 56, 2, 0, 0, 0))
+    # PT_GNU_STACK is left out on purpose: the stack of the next program is that program's business.
+    text = _program_header(5, 0, _TEXT_AT, text_size)
+    writable = _program_header(6, _PAGE, _DATA_AT, len(data))
+    return (header + text + writable + code).ljust(_PAGE, b"\0") + data
+
+
+def _program_header(flags: int, offset: int, address: int, size: int) -> bytes:
+    fields = [offset, address, address, size, size, _PAGE]
+    return (1).to_bytes(4, "little") + flags.to_bytes(4, "little") + b"".join(_u64(n) for n in fields)
+
+
+def memory_file(image: bytes) -> int:
+    """`image` in a sealed, executable, close-on-exec memory file (memfd_create(2); MFD_EXEC since Linux 6.3).
+
+    Raises:
+        OSError: EACCES where `vm.memfd_noexec=2` forbids it.
+    """
+    name = b"sysvisor-runc init\0"
+    flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
+    try:
+        fd = syscall("memfd_create", name, flags | MFD_EXEC)
+    except OSError as error:
+        if error.errno != 22:  # EINVAL: before MFD_EXEC existed every memory file was executable
+            raise
+        fd = syscall("memfd_create", name, flags)
+    view = memoryview(image)
+    while view:
+        view = view[os.write(fd, view) :]
+    import fcntl
+
+    fcntl.fcntl(fd, F_ADD_SEALS, _ALL_SEALS)
+    return fd
+
+
+def available() -> bool:
+    """Whether there is machine code for this machine."""
+    return MACHINE in CODE
+
+
+def perform(calls: list[Call]) -> None:
+    """Make `calls` from this process: what the program would do, where it cannot be executed.
+
+    Raises:
+        SyscallError: a call failed; its operand is the call's `what`.
+    """
+    for call in calls:
+        args: list[int | bytes] = []
+        for arg in call.args:
+            if not isinstance(arg, int | bytes):
+                raise TypeError(f"{call.name} needs the last stage")
+            args.append(arg)
+        try:
+            syscall(call.name, *args, operand=call.what)
+        except SyscallError:
+            if not call.flags & IGNORE_ERROR:
+                raise
