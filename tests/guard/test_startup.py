@@ -1,0 +1,125 @@
+"""What a command costs before it does anything: the modules that a fresh interpreter loads for each verb.
+
+The lists come from real commands under `-X importtime`, so that imports inside functions count as well.
+"""
+
+import importlib.machinery
+import importlib.util
+import marshal
+import pathlib
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+
+from tests.support.bundle import make_bundle
+from tests.support.runtime import Runtime
+
+PYTHON = "/usr/bin/python3"
+# Bytes of .pyc files that `run` may load in plain mode, beyond what the bare interpreter does.
+RUN_BUDGET = 250_000
+# Packages that are never loaded by a short command; the C modules behind some of them (`_json`, `_ctypes`) are free.
+HEAVY = frozenset({
+    "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "grpc", "inspect",
+    "json", "logging", "msgspec", "pathlib", "prctl", "pyroute2", "re", "selectors", "shutil", "signal", "socket",
+    "subprocess", "tempfile", "threading", "traceback", "typing", "urllib", "uvloop", "warnings",
+})  # fmt: skip
+PYC_HEADER = 16
+LINE = re.compile(r"^import time:\s+\d+ \|\s+\d+ \| \s*(\S+)$", re.MULTILINE)
+VERBS = ("create", "state", "list", "start", "pause", "resume", "ps", "exec", "update", "kill", "delete", "run")
+
+Loaded = dict[str, list[str]]
+
+
+def loaded(*command: str) -> list[str]:
+    """The modules that `python3 -SI COMMAND` imports, in order."""
+    done = subprocess.run(
+        [PYTHON, "-SI", "-X", "importtime", *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return LINE.findall(done.stderr)
+
+
+def pyc_size(module: str) -> int:
+    """Bytes of compiled code read from a file for this module; 0 for builtin, frozen and C modules."""
+    if module in sys.builtin_module_names or importlib.machinery.FrozenImporter.find_spec(module):
+        return 0
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return 0
+    with open(spec.origin, "rb") as file:
+        return len(marshal.dumps(compile(file.read(), spec.origin, "exec"))) + PYC_HEADER
+
+
+@pytest.fixture(scope="module")
+def bare() -> frozenset[str]:
+    """What an interpreter loads to do nothing."""
+    return frozenset(loaded("-c", "pass"))
+
+
+@pytest.fixture(scope="module")
+def lifecycle(
+    rootfs_template: pathlib.Path, tmp_path_factory: pytest.TempPathFactory, bare: frozenset[str]
+) -> types.MappingProxyType[str, list[str]]:
+    """The modules that each verb loads over one container's life in plain mode, beyond the bare interpreter's."""
+    directory = tmp_path_factory.mktemp("startup")
+    bundle = make_bundle(directory / "bundle", rootfs_template, ("/bin/sleep", "1000"))
+    once = make_bundle(directory / "once", rootfs_template)
+    runtime = Runtime(directory, "--no-syscont", "--no-sysvisor-fs")
+    name = runtime.id()
+    found: Loaded = {}
+
+    def verb(verb: str, *arguments: str) -> None:
+        found[verb] = [module for module in loaded(*runtime.argv(verb, *arguments)) if module not in bare]
+
+    try:
+        verb("create", "--bundle", str(bundle.path), name)
+        verb("state", name)
+        verb("list")
+        verb("start", name)
+        verb("pause", name)
+        verb("resume", name)
+        verb("ps", name)
+        verb("exec", name, "/bin/true")
+        verb("update", "--pids-limit", "100", name)
+        verb("kill", name, "KILL")
+        runtime.wait_status(name, "stopped")
+        verb("delete", name)
+        verb("run", "--bundle", str(once.path), runtime.id())
+    finally:
+        runtime.clean()
+    return types.MappingProxyType(found)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("verb", VERBS)
+def test_short_commands_load_nothing_heavy(verb: str, lifecycle: Loaded) -> None:
+    """No short command imports a package that costs a millisecond or more."""
+    assert {module for module in lifecycle[verb] if module.split(".")[0] in HEAVY} == set()
+
+
+@pytest.mark.root
+def test_run_stays_small(lifecycle: Loaded) -> None:
+    """`run` in plain mode loads at most 250 KB of compiled code."""
+    sizes = {module: pyc_size(module) for module in lifecycle["run"]}
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:10]
+    assert sum(sizes.values()) <= RUN_BUDGET, f"{sum(sizes.values())} bytes; the largest: {largest}"
+
+
+@pytest.mark.root
+def test_state_loads_a_fraction_of_run(lifecycle: Loaded) -> None:
+    """A verb loads its own modules only: `state` needs far less than `run`."""
+    assert sum(map(pyc_size, lifecycle["state"])) < 0.5 * sum(map(pyc_size, lifecycle["run"]))
+
+
+def test_help_needs_no_library(bare: frozenset[str], tmp_path: pathlib.Path) -> None:
+    """Even help is printed without a heavy import."""
+    runtime = Runtime(tmp_path)
+    modules = set(loaded(*runtime.argv("--help"))) - bare
+    assert {module for module in modules if module.split(".")[0] in HEAVY} == set()
