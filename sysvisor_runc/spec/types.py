@@ -6,7 +6,7 @@ every Spec that `validate` has returned, with its zero value where the file left
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict  # noqa: TID253  # this module is never imported at run time
 
 
 class IDMapping(TypedDict):
