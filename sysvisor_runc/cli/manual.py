@@ -1,0 +1,121 @@
+"""The long texts about each command, for `--help` and the man pages. Loaded only when somebody asks for them.
+
+Flags are not described here but in `table.py`; a test sees to it that no command is forgotten.
+"""
+
+TITLE = "Open Container Initiative runtime"
+
+OVERVIEW = """\
+sysvisor-runc runs system containers: containers that behave like small machines, in which systemd,
+Docker and Kubernetes work unmodified, and which yet have no privilege on the host, because each one
+lives in a user namespace of its own. It takes the command line of runc, so that whatever drives runc
+drives it too, and with --no-syscont it is a plain runtime after the OCI runtime specification.
+
+A container is made from a bundle: a directory with a config.json, which `sysvisor-runc spec` writes,
+and a root file system. To start one:
+
+    # sysvisor-runc run [ -b bundle ] <container-id>
+
+The id is yours to choose; it must be unique among the containers under the same --root."""
+
+# verb → (description, example, exit status)
+PAGES: dict[str, tuple[str, str, str]] = {
+    "checkpoint": (
+        "Saves the processes of a running container to image files by means of criu, and stops them unless\n"
+        "told otherwise. `restore` brings them back.",
+        "# sysvisor-runc checkpoint --image-path /var/lib/images/web web",
+        "",
+    ),
+    "create": (
+        "Makes the container that config.json in the bundle describes: namespaces, cgroup, root file system.\n"
+        "Its process is set up but not run; `start` lets it go. As a system container, unless --no-syscont is\n"
+        "given, it gets a user namespace with ids of its own and the changes that an init system needs. The\n"
+        "global flags given here are kept with the container and hold for later commands.",
+        "# sysvisor-runc create -b /srv/web web\n# sysvisor-runc start web",
+        "",
+    ),
+    "delete": (
+        "Removes a stopped container: its cgroups, its range of ids, its directory under --root. A container\n"
+        "that was created but never started is stopped first; a running one only with --force.",
+        "# sysvisor-runc delete web",
+        "",
+    ),
+    "events": (
+        "Prints one JSON object per line: resource usage at every interval, and a message whenever the kernel\n"
+        "kills a process of the container for want of memory. Ends when the container does.",
+        "# sysvisor-runc events --stats web",
+        "",
+    ),
+    "exec": (
+        "Runs one more process in a running container, with the user, environment, capabilities and limits of\n"
+        "config.json save where a flag says otherwise, or wholly as the process object given with -p says.\n"
+        "Flags end at the container id: what follows it belongs to the command.",
+        "# sysvisor-runc exec -t web sh -c 'ls -l /'",
+        "That of the process (unless -d is given), 128 plus the signal that killed it, or 255 if it could not\nbe run.",
+    ),
+    "features": (
+        "Prints what this runtime can do, in the form of features.md of the runtime specification. It speaks of\n"
+        "the program, not of the kernel that it happens to run on.",
+        "# sysvisor-runc features",
+        "",
+    ),
+    "help": ("Shows the overview, or the help of one command.", "# sysvisor-runc help run", ""),
+    "kill": (
+        "Sends a signal, by name or number, to the init process of the container. Flags end at the container id.",
+        "# sysvisor-runc kill web KILL",
+        "",
+    ),
+    "list": (
+        "Lists the containers under --root with process id, status, bundle, time of creation and owner.",
+        "# sysvisor-runc --root /run/other list --format json",
+        "",
+    ),
+    "pause": (
+        "Freezes the cgroup of the container, and with it every process in there.",
+        "# sysvisor-runc pause web",
+        "",
+    ),
+    "ps": (
+        "Runs ps(1) on the host and shows the lines of the container's processes. What follows the container id\n"
+        "is handed to ps; without it, -ef.",
+        "# sysvisor-runc ps web -o pid,user,args",
+        "",
+    ),
+    "restore": (
+        "Brings a container back from image files that `checkpoint` made.",
+        "# sysvisor-runc restore --image-path /var/lib/images/web -b /srv/web web",
+        "That of the container's init (unless -d is given).",
+    ),
+    "resume": ("Thaws what `pause` froze.", "# sysvisor-runc resume web", ""),
+    "run": (
+        "Does what `create`, `start` and, once the container's init has exited, `delete` do. Signals are passed\n"
+        "on to the container.",
+        "# mkdir -p web/rootfs && cd web\n"
+        "# docker export $(docker create busybox) | tar -C rootfs -xf -\n"
+        "# sysvisor-runc spec\n"
+        "# sysvisor-runc run web",
+        "That of the container's init (unless -d is given), 128 plus the signal that killed it, or 1 if the\n"
+        "container could not be started.",
+    ),
+    "spec": (
+        "Writes a config.json that runs sh in a directory named rootfs beside it. It is meant to be edited, and\n"
+        "an existing file is never overwritten. Ids need no attention: without a mapping each container gets a\n"
+        "range of its own.",
+        "# sysvisor-runc spec -b /srv/web --id-map '200000 200000 65536'",
+        "",
+    ),
+    "start": ("Runs the process of a container that `create` has made.", "# sysvisor-runc start web", ""),
+    "state": (
+        "Prints id, process id, status, bundle, root file system, time of creation and annotations.",
+        "# sysvisor-runc state web",
+        "",
+    ),
+    "update": (
+        "Changes limits of a container while it exists. Values not mentioned stay as they are. The file for -r\n"
+        "has the form of linux.resources in config.json, such as\n"
+        "\n"
+        '    {"memory": {"limit": 536870912}, "cpu": {"shares": 512}, "pids": {"limit": 200}}',
+        "# sysvisor-runc update --memory 512m --pids-limit 200 web",
+        "",
+    ),
+}
