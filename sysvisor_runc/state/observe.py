@@ -52,12 +52,12 @@ def is_waiting(entry: Entry) -> bool:
 def is_frozen(record: Record) -> bool:
     """Whether the freezer has been told to hold the container's cgroup; not so where there is no cgroup.
 
-    Reads two small files itself, because loading the cgroup package costs more than `state` may take.
+    Reads the one small file itself, because loading the cgroup package costs more than `state` may take.
     """
     paths = record["cgroup"]["paths"]
     if "freezer" in paths:
-        # FREEZING counts: the freeze has been asked for, and some task in the kernel has yet to notice.
-        return _read(paths["freezer"] + "/freezer.state") in (b"FROZEN", b"FREEZING")
+        # self_freezing (Linux 3.8): our own request, whether all tasks have noticed or not, and not an ancestor's.
+        return _read(paths["freezer"] + "/freezer.self_freezing") == b"1"
     if "unified" in paths:
         return _read(paths["unified"] + "/cgroup.freeze") == b"1"
     return False
