@@ -7,7 +7,6 @@ namespace given by path is the caller's own, and whether SELinux is there.
 from __future__ import annotations
 
 import os
-from itertools import pairwise
 
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.spec import schema
@@ -16,24 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from sysvisor_runc.spec.types import (
-        IDMapping,
-        Linux,
-        LinuxResources,
-        MemoryPolicy,
-        Mount,
-        Process,
-        Scheduler,
-        Seccomp,
-        Spec,
-    )
+    from sysvisor_runc.spec.types import Linux, LinuxResources, Process, Seccomp, Spec
 
-_IFNAMSIZ = 16
 _HOST_NAME_MAX = 64
-# A user namespace takes so many lines of map (user_namespaces(7), Linux 4.15).
-_MAP_LINES = 340
-# An arbitrary bound on CPU and NUMA node numbers, the same as runc's.
-_MAX_ID = 64 * 1024
 
 _IPC_SYSCTLS = frozenset(
     [
@@ -49,7 +33,7 @@ _IPC_SYSCTLS = frozenset(
 )
 
 
-class _View:
+class View:
     """A configuration with its namespaces looked up: `spaces` maps each type to its path, empty for a new one."""
 
     __slots__ = ("added", "linux", "rootless", "spaces", "spec", "warn")
@@ -69,7 +53,7 @@ class _View:
 def check_spec(spec: Spec, warn: list[str], *, runnable: bool, rootless: bool, added: Collection[str]) -> None:
     """Raises SpecError for the first rule that is broken; see `validate` for the arguments."""
     _check_version(spec["ociVersion"])
-    view = _View(spec, warn, rootless, added)
+    view = View(spec, warn, rootless, added)
     present: Collection[str] = spec
     if "root" in present:
         if not spec["root"]["path"]:
@@ -83,7 +67,6 @@ def check_spec(spec: Spec, warn: list[str], *, runnable: bool, rootless: bool, a
     _check_namespaces(view)
     _check_names(view)
     _check_mappings(view)
-    _check_time_offsets(view)
     _check_mounts(view)
     _check_sysctls(view)
     _check_linux(view)
@@ -109,14 +92,10 @@ def check_process(process: Process, warn: list[str]) -> None:
             problem = "name cannot be empty" if "=" in variable else "missing '='"
             raise SpecError(f"process.env[{index}]", f"invalid environment variable {variable!r}: {problem}")
     _check_rlimits(process)
-    if "scheduler" in process:
-        _check_scheduler(process["scheduler"])
-    priority = process["ioPriority"]["priority"] if "ioPriority" in process else 0
-    if not 0 <= priority <= 7:
-        raise SpecError("process.ioPriority.priority", f"invalid ioPriority.Priority: {priority}, expected 0 to 7")
-    for which, text in process.get("execCPUAffinity", {}).items():
-        if which in ("initial", "final"):
-            _id_set(f"process.execCPUAffinity.{which}", f"bad CPU affinity {text!r}", str(text))
+    if "scheduler" in process or "ioPriority" in process or "execCPUAffinity" in process:
+        from sysvisor_runc.spec import special
+
+        special.check_scheduling(process)
     _check_capabilities(process, warn)
     if process.get("selinuxLabel") and not os.path.exists("/sys/fs/selinux/enforce"):
         problem = "selinux label is specified in config, but selinux is disabled or not supported"
@@ -134,22 +113,6 @@ def _check_rlimits(process: Process) -> None:
             raise SpecError(path, f"soft limit {limit['soft']} is above the hard limit {limit['hard']}")
 
 
-def _check_scheduler(scheduler: Scheduler) -> None:
-    # sched_setattr(2)
-    policy = scheduler["policy"]
-    nice = scheduler.get("nice", 0)
-    if policy in ("SCHED_OTHER", "SCHED_BATCH") and not -20 <= nice <= 19:
-        raise SpecError("process.scheduler.nice", f"invalid scheduler.nice: {nice} when scheduler.policy is {policy}")
-    if scheduler.get("priority", 0) and policy not in ("SCHED_FIFO", "SCHED_RR"):
-        problem = "scheduler.priority can only be specified for SCHED_FIFO or SCHED_RR policy"
-        raise SpecError("process.scheduler.priority", problem)
-    if policy != "SCHED_DEADLINE" and (
-        scheduler.get("runtime") or scheduler.get("deadline") or scheduler.get("period")
-    ):
-        problem = "scheduler runtime/deadline/period can only be specified for SCHED_DEADLINE policy"
-        raise SpecError("process.scheduler", problem)
-
-
 def _check_capabilities(process: Process, warn: list[str]) -> None:
     sets: Iterable[object] = process.get("capabilities", {}).values()
     unknown = {name for names in sets if isinstance(names, list) for name in names}.difference(schema.CAPABILITIES)
@@ -157,7 +120,7 @@ def _check_capabilities(process: Process, warn: list[str]) -> None:
         warn.append(f"process.capabilities: ignoring unknown capabilities: {', '.join(sorted(map(str, unknown)))}")
 
 
-def _check_namespaces(view: _View) -> None:
+def _check_namespaces(view: View) -> None:
     for index, namespace in enumerate(view.linux.get("namespaces", ())):
         kind = namespace["type"]
         if kind in view.spaces:
@@ -168,34 +131,20 @@ def _check_namespaces(view: _View) -> None:
             raise SpecError(f"linux.{field}", "unable to restrict sys entries without a private MNT namespace")
 
 
-def _check_names(view: _View) -> None:
+def _check_names(view: View) -> None:
     for field in ("hostname", "domainname"):
         name = str(view.spec.get(field, ""))
         if name and not view.has("uts"):
             raise SpecError(field, f"unable to set {field} without a private UTS namespace")
         if len(name.encode("utf-8", "surrogatepass")) > _HOST_NAME_MAX:
             raise SpecError(field, f"is longer than {_HOST_NAME_MAX} bytes")
-    devices = view.linux.get("netDevices")
-    if not devices:
-        return
-    if not view.has("network"):
-        raise SpecError("linux.netDevices", "unable to move network devices without a NET namespace")
-    if view.rootless:
-        raise SpecError("linux.netDevices", "network devices are not supported for rootless containers")
-    for name, device in devices.items():
-        for wanted in (name, device.get("name") or name):
-            if not _is_device_name(wanted):
-                raise SpecError("linux.netDevices", f"invalid network device name {wanted!r}")
+    if view.linux.get("netDevices"):
+        from sysvisor_runc.spec import special
+
+        special.check_net_devices(view)
 
 
-def _is_device_name(name: str) -> bool:
-    # dev_valid_name() in net/core/dev.c
-    if name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) >= _IFNAMSIZ:
-        return False
-    return not any(character in "/:" or character.isspace() for character in name)
-
-
-def _check_mappings(view: _View) -> None:
+def _check_mappings(view: View) -> None:
     linux = view.linux
     uids, gids = linux.get("uidMappings"), linux.get("gidMappings")
     if "user" not in view.spaces:
@@ -214,54 +163,13 @@ def _check_mappings(view: _View) -> None:
     if not uids and not gids:
         # The conversion is going to choose them, or there is no user namespace.
         return
-    _check_map("linux.uidMappings", "uid", uids)
-    _check_map("linux.gidMappings", "gid", gids)
+    from sysvisor_runc.spec import special
+
+    special.check_map("linux.uidMappings", "uid", uids)
+    special.check_map("linux.gidMappings", "gid", gids)
 
 
-def _check_map(path: str, kind: str, mappings: list[IDMapping] | None) -> None:
-    if not mappings:
-        raise SpecError(path, f"user namespaces enabled, but no {kind} mappings found")
-    check_ranges(path, mappings)
-    if not any(mapping["containerID"] == 0 for mapping in mappings):
-        raise SpecError(path, f"user namespaces enabled, but no mapping found for {kind} 0")
-
-
-def check_ranges(path: str, mappings: list[IDMapping]) -> None:
-    """What the kernel refuses in a uid_map: empty, overflowing and overlapping ranges, and too many of them."""
-    if len(mappings) > _MAP_LINES:
-        raise SpecError(path, f"{len(mappings)} ranges, the kernel takes {_MAP_LINES}")
-    for index, mapping in enumerate(mappings):
-        if not mapping["size"]:
-            raise SpecError(f"{path}[{index}].size", "must not be 0")
-        if max(mapping["containerID"], mapping["hostID"]) + mapping["size"] > 0xFFFFFFFF:
-            raise SpecError(f"{path}[{index}]", "the range goes beyond the last id, 4294967294")
-    if len(mappings) < 2:
-        return
-    for side in (
-        sorted((mapping["containerID"], mapping["size"]) for mapping in mappings),
-        sorted((mapping["hostID"], mapping["size"]) for mapping in mappings),
-    ):
-        for (first, size), (following, _) in pairwise(side):
-            if first + size > following:
-                raise SpecError(path, f"the ranges overlap at {following}")
-
-
-def _check_time_offsets(view: _View) -> None:
-    offsets = view.linux.get("timeOffsets")
-    if offsets is None:
-        return
-    for clock in offsets:
-        if clock not in ("boottime", "monotonic"):
-            raise SpecError("linux.timeOffsets", f"unknown clock {clock!r}, expected boottime or monotonic")
-    if view.spaces.get("time"):
-        problem = "time namespace enabled, but both namespace path and time offsets specified"
-        raise SpecError("linux.timeOffsets", f"{problem} -- you may only provide one")
-    if not view.has("time"):
-        problem = "time namespace offsets specified, but time namespace isn't enabled in the config"
-        raise SpecError("linux.timeOffsets", problem)
-
-
-def _check_mounts(view: _View) -> None:
+def _check_mounts(view: View) -> None:
     for index, mount in enumerate(view.spec.get("mounts", ())):
         if not mount["destination"].startswith("/"):
             view.warn.append(
@@ -275,26 +183,12 @@ def _check_mounts(view: _View) -> None:
                     problem = f"bind mounts cannot have any filesystem-specific options applied, such as {option!r}"
                     raise SpecError(f"mounts[{index}].options", problem)
         if "uidMappings" in mount or "gidMappings" in mount or "idmap" in options or "ridmap" in options:
-            _check_idmap(view, f"mounts[{index}]", mount)
+            from sysvisor_runc.spec import special
+
+            special.check_idmap(view, f"mounts[{index}]", mount)
 
 
-def _check_idmap(view: _View, path: str, mount: Mount) -> None:
-    options = mount.get("options", ())
-    if not ("bind" in options or "rbind" in options or mount.get("type") == "bind"):
-        raise SpecError(path, "id-mapped mounts are only supported for bind-mounts")
-    if view.rootless:
-        raise SpecError(path, "id-mapped mounts are not supported for rootless containers")
-    uids, gids = mount.get("uidMappings"), mount.get("gidMappings")
-    if uids is None and gids is None and view.has("user"):
-        # Those of the container's user namespace are meant.
-        return
-    if not uids or not gids:
-        raise SpecError(path, "id-mapped mounts must have both uid and gid mappings specified")
-    check_ranges(path + ".uidMappings", uids)
-    check_ranges(path + ".gidMappings", gids)
-
-
-def _check_sysctls(view: _View) -> None:
+def _check_sysctls(view: View) -> None:
     for key in view.linux.get("sysctl", ()):
         name = sysctl_name(key)
         problem = None
@@ -334,14 +228,19 @@ def _is_own_network(path: str) -> bool:
     return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
 
-def _check_linux(view: _View) -> None:
+def _check_linux(view: View) -> None:
     linux = view.linux
     if "resources" in linux:
         check_resources(linux["resources"], view.warn, "linux.resources")
     if "seccomp" in linux:
         _check_seccomp(linux["seccomp"])
-    if "memoryPolicy" in linux:
-        _check_memory_policy(linux["memoryPolicy"])
+    if "memoryPolicy" in linux or "timeOffsets" in linux:
+        from sysvisor_runc.spec import special
+
+        if "memoryPolicy" in linux:
+            special.check_memory_policy(linux["memoryPolicy"])
+        if "timeOffsets" in linux:
+            special.check_time_offsets(view)
     if linux.get("personality", {}).get("flags"):
         view.warn.append("linux.personality.flags: ignored, no flag is defined yet")
     clos = linux.get("intelRdt", {}).get("closID", "")
@@ -357,11 +256,10 @@ def check_resources(resources: LinuxResources, warn: list[str], path: str) -> No
             raise SpecError(f"{path}.devices[{index}].access", f"device access at {index} field cannot be empty")
         if access.strip("rwm"):
             raise SpecError(f"{path}.devices[{index}].access", f"unknown device access {access!r}, expected r, w and m")
-    for index, limit in enumerate(resources.get("hugepageLimits", ())):
-        size = limit["pageSize"]
-        if size[-2:] not in ("KB", "MB", "GB") or not _is_number(size[:-2]) or size[0] == "0":
-            problem = f"invalid page size {size!r}, expected a number and KB, MB or GB, such as 2MB"
-            raise SpecError(f"{path}.hugepageLimits[{index}].pageSize", problem)
+    if resources.get("hugepageLimits"):
+        from sysvisor_runc.spec import special
+
+        special.check_page_sizes(f"{path}.hugepageLimits", resources["hugepageLimits"])
     memory = resources.get("memory", {})
     if "kernel" in memory or "kernelTCP" in memory:
         warn.append(f"{path}.memory.kernel: kernel memory settings are ignored")
@@ -383,62 +281,7 @@ def _check_seccomp(seccomp: Seccomp) -> None:
             raise SpecError(f"{path}.syscalls[{index}].names", "empty string is not a valid syscall")
 
 
-def _check_memory_policy(policy: MemoryPolicy) -> None:
-    # set_mempolicy(2)
-    path = "linux.memoryPolicy"
-    mode = policy["mode"]
-    if mode not in schema.MPOL_MODES:
-        raise SpecError(f"{path}.mode", f"invalid memory policy mode {mode!r}")
-    nodes = policy.get("nodes", "")
-    count = sum(
-        last - first + 1 for first, last in _id_set(f"{path}.nodes", f"invalid memory policy nodes {nodes!r}", nodes)
-    )
-    for index, flag in enumerate(policy.get("flags", ())):
-        if flag not in schema.MPOL_FLAGS:
-            raise SpecError(f"{path}.flags[{index}]", f"invalid memory policy flag {flag!r}")
-    if mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
-        if count:
-            raise SpecError(f"{path}.nodes", f"memory policy mode requires 0 nodes but got {count}")
-    elif mode != "MPOL_PREFERRED" and not count:
-        raise SpecError(f"{path}.nodes", "memory policy mode requires at least one node but got 0")
-
-
-def _id_set(path: str, problem: str, text: str) -> list[tuple[int, int]]:
-    try:
-        return parse_ids(text)
-    except ValueError as error:
-        raise SpecError(path, f"{problem}: {error}") from None
-
-
-def parse_ids(text: str) -> list[tuple[int, int]]:
-    """The ranges of a list of CPUs or nodes such as `0-3,5`, as (first, last); ValueError says what is wrong.
-
-    Spaces around and empty elements between commas are allowed, as by the kernel.
-    """
-    ranges = []
-    for part in text.split(","):
-        part = part.strip()
-        if not part:
-            continue
-        first, dash, last = part.partition("-")
-        if not _is_number(first) or (dash and not _is_number(last)):
-            raise ValueError(f"{part!r} is not a number or a range")
-        low, high = int(first[:10]), int((last or first)[:10])
-        if max(low, high) > _MAX_ID:
-            raise ValueError(f"values larger than {_MAX_ID} are not supported")
-        if low > high:
-            raise ValueError(f"invalid range: {part}")
-        ranges.append((low, high))
-    if text and not ranges:
-        raise ValueError(f"no members found in set {text!r}")
-    return ranges
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
-
-
-def _check_hooks(view: _View) -> None:
+def _check_hooks(view: View) -> None:
     for kind, hooks in view.spec.get("hooks", {}).items():
         if kind not in schema.HOOKS or not isinstance(hooks, list):
             continue
