@@ -57,6 +57,7 @@ def allocate(directory: str, *, user: str = USER, registry: str = "") -> SubidRe
             hint=f"give it one line in each, such as `{user}:{DEFAULT_FIRST}:{64 * SIZE}`",
         )
     with _Registry(registry or registry_path()) as held:
+        held.index()
         found = _choose(held, slots, directory)
         if found is None and held.sweep():
             found = _choose(held, slots, directory)
@@ -140,7 +141,6 @@ class _Registry:
             if found.st_uid != os.geteuid() or found.st_mode & 0o022:
                 raise OSError(errno.EPERM, "not a directory that only we can write to")
             fcntl.flock(self._fd, fcntl.LOCK_EX)
-            self._index()
         except OSError as error:
             self._close()
             raise StateError(f"cannot use the registry of subordinate ids {self._path!r}: {reason(error)}")
@@ -155,18 +155,17 @@ class _Registry:
             fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
-    def _index(self) -> None:
+    def index(self) -> None:
         """Where ranges start, by their upper 16 bits: as ranges do not overlap, only one can start in each 65536."""
         self._uids.clear()
         self._gids.clear()
-        for name in self.names():
-            uid, gid = _parse_name(name)
+        for uid, gid in map(_parse_name, os.listdir(self._fd)):
             self._uids[uid // SIZE] = uid
             self._gids[gid // SIZE] = gid
 
     def names(self) -> list[str]:
         """All recorded ranges."""
-        return [name for name in os.listdir(self._fd) if _parse_name(name) != (-1, -1)]
+        return [name for name in os.listdir(self._fd) if _parse_name(name)[0] >= 0]
 
     def owner(self, name: str) -> str | None:
         """The state directory that a range is recorded for, None where it is not recorded."""
@@ -201,7 +200,7 @@ class _Registry:
             gone = [name for name in gone if not _near(mapped, _parse_name(name)[0])]
         for name in gone:
             self.unlink(name)
-        self._index()
+        self.index()
         return bool(gone)
 
 
@@ -211,10 +210,12 @@ def _near(starts: dict[int, int], first: int) -> bool:
 
 
 def _parse_name(name: str) -> tuple[int, int]:
+    """The ids that a link is named after; what is not ours gets a place where it is in nobody's way."""
     uid, _, gid = name.partition("-")
-    if uid.isdecimal() and gid.isdecimal():
+    try:
         return int(uid), int(gid)
-    return -1, -1
+    except ValueError:
+        return -SIZE, -SIZE
 
 
 def _mapped_ids() -> dict[int, int]:
@@ -248,12 +249,7 @@ def _configured(user: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]
 
 def _entries(path: str, user: str | None) -> list[tuple[int, int]] | None:
     """The intervals that `path` gives to `user` (by name or number), or None; all of everybody's without `user`."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().split("\n")
-    except FileNotFoundError:
-        return None
-    rows = [line.strip().split(":") for line in lines]
+    rows = [line.strip().split(":") for line in _lines(path)]
     rows = [row for row in rows if len(row) == 3 and row[1].isdecimal() and row[2].isdecimal()]
     if user is not None:
         names = {user}
@@ -265,19 +261,25 @@ def _entries(path: str, user: str | None) -> list[tuple[int, int]] | None:
 
 def _uid_of(user: str) -> set[str]:
     """The number of a user of this host as a set of one, or none. Reads the file: NSS would load libraries."""
+    rows = (line.split(":") for line in _lines(PASSWD))
+    return {row[2] for row in rows if row[0] == user and len(row) > 2}
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a host file, none where there is no such file."""
     try:
-        with open(PASSWD, encoding="utf-8", errors="surrogateescape") as file:
-            return {row[2] for row in (line.split(":") for line in file) if row[0] == user and len(row) > 2}
+        with open(path, "rb", buffering=0) as file:
+            return os.fsdecode(file.readall()).split("\n")
     except FileNotFoundError:
-        return set()
+        return []
 
 
 def _intervals(path: str, *, column: int) -> list[tuple[int, int]]:
     """The intervals in one column of a uid_map or gid_map (user_namespaces(7)): 0 inside, 1 outside."""
     try:
-        with open(path, encoding="ascii") as file:
-            rows = [line.split() for line in file]
-    except OSError:
+        with open(path, "rb", buffering=0) as file:
+            rows = [line.split() for line in file.readall().splitlines()]
+    except OSError:  # the process has ended, or a kernel without user namespaces
         return []
     return [(int(row[column]), int(row[column]) + int(row[2])) for row in rows]
 
