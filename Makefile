@@ -66,12 +66,12 @@ $(VENV)/.dev: $(VENV)/.project
 demo: ## bring up a system container on a busybox bundle: a shell on a terminal, else a checked tour
 	@tools/debian-packages base
 	@$(MAKE) $(VENV)/.project
-	@contrib/demo/demo
+	@$(BIN)/python tools/demo.py
 
 demo-systemd: ## boot a whole Debian with systemd as an unprivileged system container
 	@tools/debian-packages base system
 	@$(MAKE) $(VENV)/.project
-	@contrib/demo/demo-systemd
+	@$(BIN)/python tools/demo_systemd.py
 
 # --- check it -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,99 @@
+"""Debian root file systems for demonstrations and tests, made by mmdebstrap once and cached.
+
+A variant names what is in it:
+  systemd  boots: systemd as init, with D-Bus, procps, iproute2
+  nested   the same with Docker, Podman's needs and their network tools, to run containers inside
+  trixie   nothing but a current runc and crun, to be run inside others
+
+By hand: `python3 tools/debian_rootfs.py systemd DIRECTORY`.
+"""
+
+import fcntl
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+CACHE = pathlib.Path(os.environ.get("SYSVISOR_CACHE", pathlib.Path(__file__).resolve().parents[1] / ".cache"))
+_BOOTS = ("systemd", "systemd-sysv", "dbus", "procps", "iproute2", "util-linux", "libpam-systemd")
+VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "systemd": ("bookworm", _BOOTS),
+    "nested": (
+        "bookworm",
+        (*_BOOTS, "docker.io", "iptables", "ca-certificates", "busybox-static", "bubblewrap", "uidmap", "podman",
+         "fuse-overlayfs", "slirp4netns", "crun", "curl", "netcat-openbsd"),
+    ),
+    "trixie": ("trixie", ("runc", "crun", "busybox-static")),
+}  # fmt: skip
+
+# What would only wait for hardware or the outside in a container, and a journal that a test can read.
+_CUSTOMIZE = (
+    'echo sysvisor >"$1/etc/hostname"',
+    'printf "127.0.0.1 localhost\\n" >"$1/etc/hosts"',
+    'rm -f "$1/etc/machine-id" "$1/var/lib/dbus/machine-id"; touch "$1/etc/machine-id"',
+    'chroot "$1" passwd -d root',
+    'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/usr/share/doc/* "$1"/usr/share/man/*',
+)
+
+
+def key(variant: str) -> str:
+    """A name for what the recipe makes: a changed recipe is a new cache entry."""
+    recipe = repr((VARIANTS[variant], _CUSTOMIZE, os.uname().machine))
+    return f"{variant}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def archive(variant: str) -> pathlib.Path:
+    """The tar archive of a variant, made now if it is not cached. Raises RuntimeError with what went wrong."""
+    path = CACHE / f"{key(variant)}.tar"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f"{variant}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _build(variant, path)
+    return path
+
+
+def _build(variant: str, path: pathlib.Path) -> None:
+    if not shutil.which("mmdebstrap"):
+        raise RuntimeError("no mmdebstrap here: install it, or run make deps")
+    for old in CACHE.glob(f"{variant}-*.tar*"):
+        old.unlink()
+    suite, packages = VARIANTS[variant]
+    partial = path.with_suffix(".tar.partial")
+    command = ["mmdebstrap", "--variant=minbase", "--format=tar", "--quiet", f"--include={','.join(packages)}"]
+    command += [f"--customize-hook={hook}" for hook in _CUSTOMIZE]
+    done = subprocess.run(
+        [*command, suite, str(partial)], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        partial.unlink(missing_ok=True)
+        raise RuntimeError(f"mmdebstrap {suite} failed: {done.stderr.strip()[-400:]}")
+    partial.rename(path)
+
+
+def unpack(variant: str, directory: pathlib.Path) -> None:
+    """Put a fresh copy of a variant into `directory` (made if absent), owners as in the archive."""
+    directory.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["tar", "--extract", "--file", str(archive(variant)), "--directory", str(directory), "--numeric-owner",
+         "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"],
+        check=True,
+    )  # fmt: skip
+
+
+def main() -> int:
+    if len(sys.argv) != 3 or sys.argv[1] not in VARIANTS:
+        print(f"usage: debian_rootfs.py {'|'.join(VARIANTS)} DIRECTORY", file=sys.stderr)
+        return 2
+    try:
+        unpack(sys.argv[1], pathlib.Path(sys.argv[2]))
+    except RuntimeError as error:
+        print(f"debian_rootfs: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
