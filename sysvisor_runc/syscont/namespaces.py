@@ -1,0 +1,67 @@
+"""Which namespaces a system container has: all of its own, none of the host's."""
+
+from __future__ import annotations
+
+from sysvisor_runc.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.spec.types import Namespace, Spec
+    from sysvisor_runc.syscont.facts import HostFacts
+    from sysvisor_runc.syscont.traits import Traits
+
+# The caller must have thought of these; leaving one out means sharing it with the host.
+_REQUIRED = ("pid", "ipc", "uts", "mount", "network")
+
+# A spec rarely names these. The time namespace has no offsets of ours: it is there so that `nsenter -a` of util-linux,
+# which joins every namespace, does not fail with EPERM on the host's.
+_ADDED = ("user", "cgroup", "time")
+
+_PLAIN_HINT = "--no-syscont makes a container exactly as its spec says"
+
+
+def convert_namespaces(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
+    """Refuse namespaces that are the host's, add those that are missing. Raises SpecError."""
+    linux = spec.get("linux", {})
+    given = linux.get("namespaces", [])
+    types = {ns["type"] for ns in given}
+    for kind in _REQUIRED:
+        if kind not in types:
+            raise SpecError(
+                "linux.namespaces",
+                f"a system container cannot share the {kind} namespace with the host",
+                hint=f'add {{"type": "{kind}"}}; {_PLAIN_HINT}',
+            )
+    _check_paths(given, facts)
+    if "user" not in facts.namespaces:
+        raise SpecError(
+            "linux.namespaces",
+            "this kernel has no user namespaces, which a system container always has",
+            hint="see /proc/sys/user/max_user_namespaces and CONFIG_USER_NS",
+        )
+    # An older kernel, or one built small, has no time or cgroup namespace: nothing then needs to be hidden there.
+    added: list[Namespace] = [{"type": kind} for kind in _ADDED if kind not in types and kind in facts.namespaces]
+    return {**spec, "linux": {**linux, "namespaces": given + added}} if added else spec
+
+
+def _check_paths(given: list[Namespace], facts: HostFacts) -> None:
+    joins_user = any(ns["type"] == "user" and ns.get("path") for ns in given)
+    for index, ns in enumerate(given):
+        path = ns.get("path")
+        if not path:
+            continue
+        where = f"linux.namespaces[{index}].path"
+        if facts.ns_shared.get(path):
+            raise SpecError(
+                where,
+                f"{path!r} is the host's {ns['type']} namespace, which a system container cannot share",
+                hint=_PLAIN_HINT,
+            )
+        if ns["type"] == "network" and not joins_user:
+            # A network namespace obeys the user namespace that made it: from another one, neither its devices can be
+            # configured nor can sysfs be mounted (EPERM).
+            raise SpecError(
+                where,
+                f"joining the network namespace {path!r} means joining the user namespace that owns it",
+                hint="give that user namespace by path too",
+            )
