@@ -1,0 +1,92 @@
+"""What is written into a container's cgroups, as values that can describe themselves; how, is the manager's business.
+
+Pure. `convert` turns `linux.resources` into the ordered list for the machine's cgroup version.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.devices import Devices
+    from sysvisor_runc.spec.types import LinuxResources
+
+
+class Setting:
+    """One value for one control file.
+
+    Attributes:
+        controller: whose hierarchy on v1, such as `memory`; on v2 it only names the culprit in an error.
+        file: the control file's name.
+        value: what is written, in one write.
+        optional: the kernel may lack the file; then the value is dropped silently.
+        again: EINVAL may only mean that another value of the list must change first (a period and its quota, memory and
+            memory+swap): it is written once more after the others of its controller.
+        exact: the kernel clamps instead of refusing; what reads back must be what was written.
+        otherwise: written instead where the kernel lacks the file.
+    """
+
+    __slots__ = ("again", "controller", "exact", "file", "optional", "otherwise", "value")
+
+    def __init__(
+        self,
+        controller: str,
+        file: str,
+        value: str | int,
+        *,
+        optional: bool = False,
+        again: bool = False,
+        exact: bool = False,
+        otherwise: Setting | None = None,
+    ) -> None:
+        self.controller = controller
+        self.file = file
+        self.value = str(value)
+        self.optional = optional
+        self.again = again
+        self.exact = exact
+        self.otherwise = otherwise
+
+    def describe(self) -> str:
+        return f"{self.file} = {self.value}"
+
+
+class UsageCheck:
+    """Refuse to go on where `file` already reads `limit` or more; `what` names the limit in the error.
+
+    A limit below the usage makes the kernel kill; `memory.checkBeforeUpdate` asks for an error instead.
+    """
+
+    __slots__ = ("controller", "file", "limit", "what")
+
+    def __init__(self, controller: str, file: str, limit: int, what: str) -> None:
+        self.controller = controller
+        self.file = file
+        self.limit = limit
+        self.what = what
+
+    def describe(self) -> str:
+        return f"check that {self.file} < {self.limit}"
+
+
+def convert(resources: LinuxResources, kind: str, *, devices: bool = True) -> list[Setting | UsageCheck | Devices]:
+    """`resources` as an ordered list for a layout of `kind` (`v1`, `hybrid` or `v2`).
+
+    The device rules come along unless `devices` is False, as for an update: even no rules at all mean the default ones.
+
+    Raises:
+        SpecError: values that contradict each other, or `unified` without cgroup v2.
+    """
+    steps: list[Setting | UsageCheck | Devices] = []
+    if devices:
+        from sysvisor_runc.cgroup.devices import Devices
+
+        steps.append(Devices(resources.get("devices", [])))
+    if kind == "v2":
+        from sysvisor_runc.cgroup import resources_v2
+
+        steps += resources_v2.convert(resources)
+    else:
+        from sysvisor_runc.cgroup import resources_v1
+
+        steps += resources_v1.convert(resources)
+    return steps
