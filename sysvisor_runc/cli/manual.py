@@ -119,3 +119,26 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "",
     ),
 }
+
+PLAIN_STATUS = "0 on success, 1 otherwise."
+
+EXIT_STATUS = """\
+0 on success, 1 on failure, 3 for an unknown command. `run` and `restore` exit with the status of the container's
+init, `exec` with that of its process, or 255 if it could not be run. A failure is told in one line on standard error,
+and in the file given with `--log`."""
+
+ENVIRONMENT = (
+    ("SYSVISOR_SYSCONT_MODE", "TRUE or FALSE. FALSE is the same as `--no-syscont`."),
+    ("XDG_RUNTIME_DIR", "Holds the state of containers for an ordinary user, unless `--root` is given."),
+    (
+        "LISTEN_FDS",
+        "Number of sockets, from file descriptor 3, that are handed on to the container (socket activation).",
+    ),
+    ("NOTIFY_SOCKET", "Where to tell systemd that the container's init is ready."),
+)
+
+FILES = (
+    ("config.json", "In the bundle: describes the container. See the OCI runtime specification."),
+    ("/run/sysvisor-runc", "State of the containers of root, one directory each."),
+    ("/etc/subuid, /etc/subgid", "Ranges of ids from which containers get theirs, those of user sysvisor."),
+)

@@ -30,16 +30,8 @@ def run(options: Options) -> int:
 
 def libseccomp_version() -> str | None:
     """The version of the library that would be used, or None where it cannot be loaded."""
-    # The ctypes package is affordable here: nothing waits for a version.
-    from ctypes import CDLL, POINTER, Structure, c_uint
-
-    class scmp_version(Structure):  # struct scmp_version { unsigned int major, minor, micro; } (seccomp.h)
-        _fields_ = (("major", c_uint), ("minor", c_uint), ("micro", c_uint))
-
     try:
-        seccomp_version = CDLL("libseccomp.so.2").seccomp_version
-    except (OSError, AttributeError):
+        from sysvisor_runc.kernel.libseccomp import seccomp_version
+    except (OSError, ImportError, AttributeError):  # not installed, or older than any that we can use
         return None
-    seccomp_version.restype = POINTER(scmp_version)
-    version = seccomp_version().contents
-    return f"{version.major}.{version.minor}.{version.micro}"
+    return ".".join(map(str, seccomp_version()))

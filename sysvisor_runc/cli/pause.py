@@ -1,0 +1,21 @@
+"""`sysvisor-runc pause`: stop all processes of a container where they are, by the freezer."""
+
+from __future__ import annotations
+
+from sysvisor_runc.state.lifecycle import require
+from sysvisor_runc.state.observe import observe
+from sysvisor_runc.state.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cli.parse import Options
+
+
+def run(options: Options) -> int:
+    from sysvisor_runc.cgroup.manager import Manager
+
+    with Store(options.globals.root).open(options.args[0]) as entry, entry.lock():
+        record = entry.load()
+        require("pause", observe(entry, record), entry.id)
+        Manager(record["cgroup"]["paths"]).freeze()
+    return 0
