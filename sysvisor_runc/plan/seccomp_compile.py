@@ -1,6 +1,6 @@
 """Profile to BPF by libseccomp, and the cache's writing half: what `plan.seccomp` needs on a cache miss only.
 
-The tables of names here are also what `features` reports.
+The tables of names here are also what `features` reports, so importing this does not load libseccomp.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from _blake2 import blake2b
 
 from sysvisor_runc.errors import SpecError, SysvisorError, reason
 from sysvisor_runc.kernel import seccomp as kernel
-from sysvisor_runc.plan import seccomp_enosys
 from sysvisor_runc.plan.seccomp import CacheEntry, Filter, Library
 
 TYPE_CHECKING = False
@@ -83,6 +82,7 @@ def compile(seccomp: Seccomp) -> tuple[Filter, Library]:  # noqa: A001  # always
     flags = _flags(seccomp)
     try:
         from sysvisor_runc.kernel import libseccomp
+        from sysvisor_runc.plan import seccomp_enosys
     except OSError as error:
         hint = "install Debian's libseccomp2, or drop linux.seccomp from the configuration"
         raise SysvisorError(f"cannot load libseccomp: {reason(error)}", hint=hint) from error

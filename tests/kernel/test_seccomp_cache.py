@@ -78,6 +78,28 @@ print("libseccomp" in open("/proc/self/maps").read(), *sorted(n for n in sys.mod
     assert runs[1].split() == ["False", "sysvisor_runc.errors", "sysvisor_runc.plan", "sysvisor_runc.plan.seccomp"]
 
 
+def test_missing_libseccomp_is_told() -> None:
+    """Where there is no libseccomp the names are still there for `features`, and compiling says what to install."""
+    program = f"""
+import sys, _ctypes
+sys.path.insert(0, {str(source.ROOT)!r})
+from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.plan import seccomp, seccomp_compile
+dlopen = _ctypes.dlopen
+def fail(name, mode):
+    if name: raise OSError(name + ": cannot open shared object file")
+    return dlopen(name, mode)
+_ctypes.dlopen = fail
+try:
+    seccomp.compile({PROFILE!r}, None)
+except SysvisorError as error:
+    print(error.message, "-", error.hint)
+"""
+    run = subprocess.run([sys.executable, "-SI", "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("cannot load libseccomp: libseccomp.so.2: cannot open")
+    assert "libseccomp2" in run.stdout
+
+
 def test_other_profiles_are_other_entries(cache: pathlib.Path) -> None:
     """The whole profile is the key, but for where the listener is and what it is told."""
     variants: list[dict[str, object]] = [
