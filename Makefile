@@ -104,17 +104,18 @@ bench: ## measure against Debian's runc and crun, side by side
 build: ## write what is generated: the build tags
 	@$(PYTHON) tools/buildinfo.py --tags '$(BUILDTAGS)' sysvisor_runc/_build.py
 
-docs: ## man pages and shell completions, from the table of commands, into build/
-	@$(PYTHON) tools/reference.py build
+docs: ## renew docs/man and contrib/completions from the table of commands
+	@$(PYTHON) -m sysvisor_runc.cli.docs
 
 proto: ## stubs of proto/sysvisor_fs.proto (comes with sysvisor-fs)
 	@if [ -e proto/sysvisor_fs.proto ]; then $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. proto/sysvisor_fs.proto; \
 	else echo 'proto: nothing to do yet, the contract comes with sysvisor-fs'; fi
 
-install: docs ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages and completions
+install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages and completions
 	@[ -n '$(DESTDIR)' ] || tools/debian-packages base
 	@$(PYTHON) tools/install.py --python '$(PYTHON)' --library '$(LIBDIR)' --destdir '$(DESTDIR)' --tags '$(BUILDTAGS)' \
 	    --program '$(PREFIX)/sbin/sysvisor-runc' $(PACKAGES)
+	@$(PYTHON) -m sysvisor_runc.cli.docs build
 	@install -d '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)' '$(UNITDIR)'
 	@install -m 644 build/man/*.8 '$(MANDIR)/'
 	@install -m 644 build/completions/sysvisor-runc.bash '$(BASHDIR)/sysvisor-runc'

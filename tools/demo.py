@@ -71,6 +71,11 @@ def shell(directory: pathlib.Path) -> int:
     return subprocess.run(command(directory), check=False).returncode
 
 
+def output(*arguments: str) -> str:
+    """What a command of the runtime prints."""
+    return subprocess.run([PROGRAM, *flags(), *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 class Seen:
     """What the tour said: the first value of each name in `facts`, all of them in `lists`."""
 
@@ -86,8 +91,7 @@ class Seen:
 
 def host_view() -> tuple[int, str]:
     """From outside: the host pid of the container's init, and the host uid that owns it."""
-    done = subprocess.run([PROGRAM, *flags(), "state", NAME], check=True, capture_output=True, text=True)
-    pid = int(json.loads(done.stdout)["pid"])
+    pid = int(json.loads(output("state", NAME))["pid"])
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     uid = next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:"))
     return pid, uid
@@ -110,9 +114,7 @@ def tour(directory: pathlib.Path) -> int:
         process.stdin.close()
     show.heading("sysvisor-runc run: the end")
     findings.check("exit code", process.returncode == 0, str(process.returncode))
-    listed = subprocess.run(
-        [PROGRAM, *flags(), "list", "-q"], check=False, capture_output=True, text=True
-    ).stdout.split()
+    listed = output("list", "-q").split()
     findings.check("nothing is left of it", NAME not in listed, "sysvisor-runc list does not know it any more")
     return 1 if findings.failed else 0
 
@@ -144,9 +146,7 @@ def judge_outside(findings: show.Findings, seen: Seen) -> None:
     show.heading("the same container from outside")
     pid, uid = host_view()
     mapped = seen.facts["uid_map"].split()[1]
-    findings.check(
-        "host uid that owns init", uid == mapped != "0", f"pid {pid} belongs to uid {uid}, root owns nothing of it"
-    )
+    findings.check("host uid that owns init", uid == mapped != "0", f"pid {pid} belongs to uid {uid}")
     own = os.readlink("/proc/self/ns/user")
     theirs = os.readlink(f"/proc/{pid}/ns/user")
     findings.check("user namespace", own != theirs, f"{theirs}, the host's is {own}")

@@ -70,22 +70,24 @@ def wait_for_boot(process: subprocess.Popen[bytes]) -> str:
     return said or "never came up"
 
 
+def units(*selection: str) -> list[str]:
+    """The names of the units that systemctl lists."""
+    listed = inside("systemctl", "list-units", "--plain", "--no-legend", *selection)
+    return [line.split()[0] for line in listed.splitlines()]
+
+
 def judge(findings: show.Findings, state: str) -> None:
     """Ask the booted machine how it is."""
-    failed = [
-        line.split()[0] for line in inside("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
-    ]
+    failed = units("--failed")
     show.heading("the machine, from inside")
     good = state == "running" or (state == "degraded" and set(failed) <= TOLERATED)
     findings.check("systemctl is-system-running", good, state)
     findings.check("systemctl list-units --failed", set(failed) <= TOLERATED, ", ".join(failed) or "none")
     findings.check("systemd-detect-virt", True, inside("systemd-detect-virt"))
-    running = inside("systemctl", "list-units", "--type=service", "--state=running", "--plain", "--no-legend")
-    services = [line.split()[0] for line in running.splitlines()]
+    services = units("--type=service", "--state=running")
     findings.check("services that run", "systemd-journald.service" in services, "\n".join(services))
-    findings.check(
-        "journal", bool(inside("journalctl", "-b", "-n1", "-o", "cat")), inside("journalctl", "-b", "-n1", "-o", "cat")
-    )
+    last = inside("journalctl", "-b", "-n1", "-o", "cat")
+    findings.check("journal", bool(last), last)
     findings.check("uid_map", True, " ".join(inside("cat", "/proc/1/uid_map").split()))
 
 
@@ -95,13 +97,8 @@ def boot(directory: pathlib.Path) -> int:
     master, slave = pty.openpty()
     show.heading("sysvisor-runc run: the boot")
     began = time.monotonic()
-    with subprocess.Popen(
-        [PROGRAM, "run", "--bundle", str(directory), NAME],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-    ) as process:
+    command = [PROGRAM, "run", "--bundle", str(directory), NAME]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process:
         os.close(slave)
         reader = threading.Thread(target=relay, args=(master,), daemon=True)
         reader.start()
