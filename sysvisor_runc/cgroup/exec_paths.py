@@ -1,11 +1,21 @@
-"""`exec --cgroup`: which sub-cgroup of the container a joining process is put into.
+"""Which cgroup of the container a joining process is put into, `exec --cgroup` included.
 
-Pure; loaded by `exec` alone, and only where the flag is given.
+Loaded by `exec` alone.
 """
 
 from __future__ import annotations
 
+from sysvisor_runc.cgroup.file import read_if_there
+from sysvisor_runc.cgroup.layout import UNIFIED
 from sysvisor_runc.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.layout import Layout
+    from sysvisor_runc.cgroup.manager import Manager
+
+# Controllers that a cgroup may pass down and still hold processes (cgroups(7), "threaded").
+_THREADED = frozenset(("cpu", "cpuset", "perf_event", "pids"))
 
 
 def sub_cgroup(paths: dict[str, str], wanted: list[str]) -> dict[str, str]:
@@ -53,3 +63,26 @@ def _join(base: str, sub: str) -> str:
     if ".." in parts:
         raise UsageError(f"bad sub cgroup path: {sub}")
     return "/".join([base, *parts])
+
+
+def join_paths(manager: Manager, layout: Layout, init_pid: int, wanted: list[str]) -> dict[str, str]:
+    """Where a process that joins the container goes: its leaf or its cgroup, `--cgroup`, or beside init.
+
+    The last on v2 only, where a cgroup that passes domain controllers down, or is gone, cannot be joined; not if
+    `wanted` names one.
+
+    Raises:
+        UsageError: see `sub_cgroup`.
+    """
+    paths = manager.exec_paths()
+    if wanted:
+        return sub_cgroup(paths, wanted)
+    if manager.v2 and layout.unified is not None:
+        enabled = read_if_there(paths[UNIFIED] + "/cgroup.subtree_control")
+        if enabled is None or not _THREADED.issuperset(enabled.split()):
+            text = read_if_there(f"/proc/{init_pid}/cgroup") or ""
+            beside = init_cgroup(text, layout.unified.mountpoint)
+            # Never outside the container's own cgroup, wherever init may have been moved.
+            if beside is not None and f"{beside}/".startswith(manager.paths[UNIFIED] + "/"):
+                paths[UNIFIED] = beside
+    return paths

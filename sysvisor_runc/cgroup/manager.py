@@ -195,6 +195,18 @@ class Manager:
         except OSError as e:
             raise failure("join", path, e) from None
 
+    def delegate(self, uid: int, gid: int) -> list[str]:
+        """Give the container (its root is host `uid`:`gid`) cgroups of its own below its limits; see `delegation`.
+
+        Returns the directories made, as `create` does. Processes go there from now on (`exec_paths`).
+
+        Raises:
+            CgroupError: the leaf cannot be made or handed over.
+        """
+        from sysvisor_runc.cgroup.delegation import delegate
+
+        return delegate(self, uid, gid)
+
     # ---- limits
 
     def apply(self, steps: list[Setting | UsageCheck | Devices]) -> None:
@@ -238,15 +250,15 @@ class Manager:
             if e.errno == errno.EINVAL and step.again and not last:
                 return False
             if e.errno == errno.EBUSY and step.controller == "cpuset" and not last:
-                from sysvisor_runc.cgroup.cpuset import narrow_below
+                from sysvisor_runc.cgroup.delegation import narrow_below
 
                 narrow_below(path, step)
                 return self._write(path, step, last=True)
             raise _refused(path, step, e) from None
-        if self.delegated and step.controller == "cpuset" and not self.v2:
-            from sysvisor_runc.cgroup.cpuset import widen_leaf
+        if self.delegated and not self.v2 and (step.controller == "cpuset" or step.flat):
+            from sysvisor_runc.cgroup.delegation import pass_on
 
-            widen_leaf(f"{path}/{LEAF_V1}", step)
+            pass_on(path, step)
         return True
 
     # ---- processes

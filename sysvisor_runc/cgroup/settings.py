@@ -46,6 +46,11 @@ class Setting:
         self.exact = exact
         self.otherwise = otherwise
 
+    @property
+    def flat(self) -> bool:
+        """Whether it binds one cgroup only and not what is below: v1's throttles and network marks."""
+        return self.controller in ("net_cls", "net_prio") or self.file.startswith("blkio.throttle.")
+
     def describe(self) -> str:
         return f"{self.file} = {self.value}"
 
@@ -82,11 +87,11 @@ def convert(resources: LinuxResources, kind: str, *, devices: bool = True) -> li
 
         steps.append(Devices(resources.get("devices", [])))
     if kind == "v2":
-        from sysvisor_runc.cgroup import resources_v2
+        from sysvisor_runc.cgroup.resources_v2 import convert as convert_v2
 
-        steps += resources_v2.convert(resources)
+        steps += convert_v2(resources)
     else:
-        from sysvisor_runc.cgroup import resources_v1
+        from sysvisor_runc.cgroup.resources_v1 import convert as convert_v1
 
-        steps += resources_v1.convert(resources)
+        steps += convert_v1(resources)
     return steps

@@ -9,6 +9,10 @@ import struct
 
 from sysvisor_runc.kernel.syscall import address, buffer, syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.kernel.syscall import Buffer
+
 # include/uapi/linux/bpf.h: enum bpf_cmd, bpf_prog_type, bpf_attach_type, attach flags
 BPF_PROG_LOAD = 5
 BPF_PROG_ATTACH = 8
@@ -42,8 +46,8 @@ def prog_load(prog_type: int, insns: bytes, license_name: bytes) -> int:
     Raises:
         OSError: EINVAL or EACCES, the verifier says no; EPERM without CAP_BPF.
     """
-    code = buffer(insns)
-    text = buffer(license_name + b"\0")
+    code = _filled(insns)
+    text = _filled(license_name + b"\0")
     attr = struct.pack("=IIQQIIQII", prog_type, len(insns) // 8, address(code), address(text), 0, 0, 0, 0, 0)
     return _bpf(BPF_PROG_LOAD, attr, "BPF_PROG_LOAD")
 
@@ -67,7 +71,7 @@ def prog_query(target_fd: int, attach_type: int) -> tuple[int, list[int]]:
     24  u32 prog_cnt                 room there, then how many there are
     """
     ids = buffer(4 * _MOST_PROGRAMS)
-    attr = buffer(struct.pack("=IIIIQII", target_fd, attach_type, 0, 0, address(ids), _MOST_PROGRAMS, 0))
+    attr = _filled(struct.pack("=IIIIQII", target_fd, attach_type, 0, 0, address(ids), _MOST_PROGRAMS, 0))
     syscall("bpf", BPF_PROG_QUERY, attr, len(bytes(attr)), operand="BPF_PROG_QUERY")
     answer = bytes(attr)
     (flags,) = struct.unpack_from("=I", answer, 12)
@@ -81,5 +85,10 @@ def prog_get_fd_by_id(prog_id: int) -> int:
 
 
 def _bpf(command: int, attr: bytes, name: str) -> int:
-    array = buffer(attr)
-    return syscall("bpf", command, array, len(attr), operand=name)
+    return syscall("bpf", command, attr, len(attr), operand=name)
+
+
+def _filled(data: bytes) -> Buffer:
+    array = buffer(len(data))
+    memoryview(array).cast("B")[:] = data
+    return array

@@ -61,7 +61,8 @@ _AARCH64 = {
     "sethostname": 161, "setdomainname": 162, "mount": 40, "umount2": 39, "sched_setaffinity": 122, "exit_group": 94,
     "set_mempolicy": 237, "keyctl": 219, "ioprio_set": 30, "unshare": 97, "signalfd4": 74, "prlimit64": 261,
     "name_to_handle_at": 264, "open_by_handle_at": 265, "setns": 268, "sched_setattr": 274, "seccomp": 277, "bpf": 280,
-    "execveat": 281, "memfd_create": 279, "quotactl": 60, "chroot": 51, "chdir": 49, "rt_sigprocmask": 135, "socket": 198, "fcntl": 25, "statfs": 43, "fstatfs": 44,
+    "execveat": 281, "memfd_create": 279, "quotactl": 60, "chroot": 51, "chdir": 49, "rt_sigprocmask": 135,
+    "socket": 198, "fcntl": 25, "statfs": 43, "fstatfs": 44,
 }  # fmt: skip
 
 NUMBERS = _COMMON | {"x86_64": _X86_64, "aarch64": _AARCH64}.get(MACHINE, {})
