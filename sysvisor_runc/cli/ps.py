@@ -32,7 +32,7 @@ def run(options: Options) -> int:
     else:
         from sysvisor_runc.state.proctable import table
 
-        sys.stdout.write(table(pids, user_name))
+        sys.stdout.write(table(pids, lambda uid: user_name(uid).removeprefix("#")))
     return 0
 
 
@@ -74,7 +74,7 @@ def keep(output: str, pids: list[int]) -> str:
     Raises:
         SysvisorError: there is no PID column, or something else in it.
     """
-    header, *lines = output.splitlines()
+    header, *lines = output.splitlines() or [""]
     titles = header.split()
     if "PID" not in titles:
         raise SysvisorError("couldn't find PID field in ps output", hint="choose ps options that show the PID")

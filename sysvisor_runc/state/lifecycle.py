@@ -39,7 +39,7 @@ REFUSALS: dict[str, dict[Status, str]] = {
         "stopped": "cannot exec in a stopped container",
     },
     "kill": {"stopped": _NOT_RUNNING},
-    "pause": {"creating": _NOT_RUNNING, "paused": _NOT_RUNNING, "stopped": _NOT_RUNNING},
+    "pause": {"creating": _NOT_RUNNING, "paused": "container already paused", "stopped": _NOT_RUNNING},
     "resume": {
         "creating": _NOT_PAUSED,
         "created": _NOT_PAUSED,

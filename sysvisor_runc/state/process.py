@@ -15,7 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.state.record import Record
 
-NOT_RUNNING = "container not running"
+
+class NotRunning(StateError):
+    """The container's init has ended, or was never there."""
+
+    def __init__(self) -> None:
+        super().__init__("container not running")
 
 
 class Stat:
@@ -122,7 +127,7 @@ def open_init(record: Record) -> int:
     """A close-on-exec pidfd of the container's init, verified to be the recorded one.
 
     Raises:
-        StateError: `container not running`.
+        NotRunning: it has ended, or is a zombie.
     """
     pid, start = record["initPid"], record["initStart"]
     try:
@@ -132,14 +137,15 @@ def open_init(record: Record) -> int:
             # open_by_handle_at wants CAP_DAC_READ_SEARCH in the initial user namespace; the start time does without.
             return open_process(pid, start)
     except ProcessLookupError:
-        raise StateError(NOT_RUNNING)
+        raise NotRunning()
 
 
 def send_signal(pidfd: int, signal: int) -> None:
     """Send `signal` (0 only asks) to the process behind `pidfd`.
 
     Raises:
-        StateError: `container not running`, or the signal was refused.
+        NotRunning: it has been reaped.
+        StateError: the signal was refused.
     """
     from sysvisor_runc.errors import reason
     from sysvisor_runc.kernel.pidfd import pidfd_send_signal
@@ -147,7 +153,7 @@ def send_signal(pidfd: int, signal: int) -> None:
     try:
         pidfd_send_signal(pidfd, signal)
     except ProcessLookupError:
-        raise StateError(NOT_RUNNING)
+        raise NotRunning()
     except OSError as error:
         raise StateError(f"unable to signal init: signal {signal}: {reason(error)}")
 
