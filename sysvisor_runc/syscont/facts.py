@@ -12,64 +12,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.spec.types import Mount, Spec
 
-# Directories of the rootfs whose presence decides something; see `RootfsFacts.dirs`.
+# Directories whose presence in the rootfs decides whether the host's are shown there; see `HostFacts.rootfs_dirs`.
 ROOTFS_DIRS = ("/lib", "/usr/src")
 
 SHIFT_SIZE = 65536  # ids per container: the kernel's "nobody" (65534) must be mapped
 
 
-class RootfsFacts:
-    """The directory that becomes `/`.
-
-    Attributes:
-        path: absolute host path, symlinks resolved.
-        magic: `statfs` type of the file system that it is on.
-        uid, gid: owner of the directory itself.
-        idmap: whether an ID-mapped mount of it was seen to work; None where nobody tried.
-        dirs: those of ROOTFS_DIRS that exist in it (resolved inside it).
-    """
-
-    __slots__ = ("dirs", "gid", "idmap", "magic", "path", "uid")
-
-    def __init__(
-        self,
-        path: str,
-        magic: int = 0,
-        uid: int = 0,
-        gid: int = 0,
-        *,
-        idmap: bool | None = None,
-        dirs: frozenset[str] = frozenset(ROOTFS_DIRS),
-    ) -> None:
-        self.path = path
-        self.magic = magic
-        self.uid = uid
-        self.gid = gid
-        self.idmap = idmap
-        self.dirs = dirs
-
-
-class SourceFacts:
-    """The source of a bind mount.
-
-    Attributes:
-        magic: `statfs` type; uid, gid: owner.
-        device: it is a character or block device.
-        idmap: whether an ID-mapped mount of it was seen to work; None where nobody tried.
-        submounts: `statfs` types of what is mounted below it.
-    """
+class PathFacts:
+    """A host path: the rootfs, or the source of a bind mount."""
 
     __slots__ = ("device", "gid", "idmap", "magic", "submounts", "uid")
 
     def __init__(
         self,
-        magic: int = 0,
-        uid: int = 0,
+        magic: int = 0,  # statfs type of the file system it is on
+        uid: int = 0,  # its owner
         gid: int = 0,
         *,
-        device: bool = False,
-        idmap: bool | None = None,
-        submounts: tuple[int, ...] = (),
+        device: bool = False,  # it is a character or block device
+        idmap: bool | None = None,  # an ID-mapped mount of it was seen to work, or not; None: nobody tried
+        submounts: tuple[int, ...] = (),  # statfs types of what is mounted below it
     ) -> None:
         self.magic = magic
         self.uid = uid
@@ -80,30 +42,7 @@ class SourceFacts:
 
 
 class HostFacts:
-    """Everything else.
-
-    Attributes:
-        container_id, container_uuid: the latter from `interface.container_uuid`.
-        release: `uname -r`; `kernel` is its leading numbers.
-        euid, capabilities: the caller's; capabilities is its effective set as a bit mask.
-        cap_names: names of all capabilities that the kernel has, by bit number.
-        oom_score_adj: the caller's own, in -1000..1000.
-        rlimits: type → (soft, hard) of the caller, for the types that the spec names; -1 is infinity.
-        id_range: (uid, gid, size) allocated for this container; None where `needs_ids` said no.
-        joined_ids: (uid, gid, size) of the user namespace that the spec gives by path.
-        namespaces: OCI types that this kernel has.
-        ns_shared: namespace path → it is the caller's own (same st_dev and st_ino); see `paths_to_probe`.
-        rootfs: the root directory.
-        sources: bind source → facts, for `sources_to_probe` and the directories in `host_paths`.
-        destinations: mount destination → path inside the rootfs with its symlinks followed.
-        args0: what `process.args[0]` is inside the rootfs once symlinks are followed; None where it is not there.
-        host_paths: those of `host_candidates` that exist as directories.
-        filesystems: names in /proc/filesystems.
-        cgroup: "v1", "v2", "hybrid", or "none" where no cgroup file system is mounted.
-        fs_mountpoint: where sysvisor-fs serves; None without the daemon.
-        os_release: text of the host's os-release.
-        credentials: name → data, for CREDENTIALS_DIRECTORY.
-    """
+    """All that `convert` may know. Each fact is described where it is passed in."""
 
     __slots__ = (
         "args0",
@@ -114,7 +53,6 @@ class HostFacts:
         "container_uuid",
         "credentials",
         "destinations",
-        "euid",
         "filesystems",
         "fs_mountpoint",
         "host_paths",
@@ -125,74 +63,69 @@ class HostFacts:
         "ns_shared",
         "oom_score_adj",
         "os_release",
-        "release",
         "rlimits",
         "rootfs",
+        "rootfs_dirs",
+        "rootfs_path",
         "sources",
     )
 
     def __init__(
         self,
         container_id: str,
-        rootfs: RootfsFacts,
+        rootfs_path: str,  # absolute host path, symlinks resolved
+        rootfs: PathFacts,
         *,
-        release: str,
-        capabilities: int,
-        cap_names: tuple[str, ...],
-        container_uuid: str = "",
-        euid: int = 0,
-        oom_score_adj: int = 0,
-        rlimits: dict[str, tuple[int, int]] | None = None,
-        id_range: tuple[int, int, int] | None = None,
-        joined_ids: tuple[int, int, int] | None = None,
-        namespaces: frozenset[str] = frozenset(("mount", "uts", "ipc", "pid", "network", "user", "cgroup", "time")),
-        ns_shared: dict[str, bool] | None = None,
-        sources: dict[str, SourceFacts] | None = None,
-        destinations: dict[str, str] | None = None,
-        args0: str | None = None,
-        host_paths: frozenset[str] = frozenset(),
-        filesystems: frozenset[str] = frozenset(),
-        cgroup: str = "v2",
-        fs_mountpoint: str | None = None,
-        os_release: str = "",
-        credentials: dict[str, bytes] | None = None,
+        kernel: tuple[int, int],  # kernel_version(uname -r)
+        capabilities: int,  # effective set of the caller, a bit mask
+        cap_names: tuple[str, ...],  # all capabilities that this kernel has, by bit number
+        container_uuid: str = "",  # interface.container_uuid(…)
+        oom_score_adj: int = 0,  # the caller's own, -1000..1000
+        rlimits: dict[str, tuple[int, int]] | None = None,  # type → the caller's (soft, hard); -1: infinity
+        id_range: tuple[int, int, int] | None = None,  # (uid, gid, size) allocated; None where not `needs_ids`
+        joined_ids: tuple[int, int, int] | None = None,  # the same of a user namespace that the spec gives by path
+        namespaces: frozenset[str] | None = None,  # OCI types that this kernel has; None: all
+        ns_shared: dict[str, bool] | None = None,  # for paths_to_probe: it is the caller's own (same st_dev, st_ino)
+        sources: dict[str, PathFacts] | None = None,  # for sources_to_probe and host_paths
+        destinations: dict[str, str] | None = None,  # for destinations_to_probe: path in the rootfs, symlinks followed
+        args0: str | None = None,  # process.args[0] in the rootfs, symlinks followed; None: not there
+        host_paths: frozenset[str] = frozenset(),  # those of host_candidates that are directories
+        rootfs_dirs: frozenset[str] = frozenset(ROOTFS_DIRS),  # those of ROOTFS_DIRS that the rootfs has
+        filesystems: frozenset[str] = frozenset(),  # names in /proc/filesystems
+        cgroup: str = "v2",  # or "v1", "hybrid", or "none" where no cgroup file system is mounted
+        fs_mountpoint: str | None = None,  # where sysvisor-fs serves; None without the daemon
+        os_release: str = "",  # text of the host's os-release
+        credentials: dict[str, bytes] | None = None,  # name → data
     ) -> None:
         self.container_id = container_id
-        self.container_uuid = container_uuid
-        self.release = release
-        self.kernel = kernel_version(release)
-        self.euid = euid
+        self.rootfs_path = rootfs_path
+        self.rootfs = rootfs
+        self.kernel = kernel
         self.capabilities = capabilities
         self.cap_names = cap_names
+        self.container_uuid = container_uuid
         self.oom_score_adj = oom_score_adj
         self.rlimits = rlimits or {}
         self.id_range = id_range
         self.joined_ids = joined_ids
         self.namespaces = namespaces
         self.ns_shared = ns_shared or {}
-        self.rootfs = rootfs
         self.sources = sources or {}
         self.destinations = destinations or {}
         self.args0 = args0
         self.host_paths = host_paths
+        self.rootfs_dirs = rootfs_dirs
         self.filesystems = filesystems
         self.cgroup = cgroup
         self.fs_mountpoint = fs_mountpoint
         self.os_release = os_release
         self.credentials = credentials or {}
 
-    def may(self, capability: int) -> bool:
-        """Whether the caller holds a capability, by its bit number."""
-        return bool(self.capabilities >> capability & 1)
-
 
 def kernel_version(release: str) -> tuple[int, int]:
     """Leading numbers of `uname -r`: "6.18.44-fc" → (6, 18)."""
-    numbers = []
-    for part in release.split(".")[:2]:
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        numbers.append(int(digits) if digits else 0)
-    return numbers[0], numbers[1] if len(numbers) > 1 else 0
+    major, minor = release.split(".", 2)[:2]
+    return int(major), int(minor.partition("-")[0])
 
 
 def inside(path: str) -> str:
@@ -217,7 +150,7 @@ def paths_to_probe(spec: Spec) -> list[str]:
 
 def sources_to_probe(spec: Spec) -> list[str]:
     """The bind sources that `HostFacts.sources` is to describe."""
-    return [mount.get("source", "") for mount in spec.get("mounts", ()) if is_bind(mount) and mount.get("source")]
+    return [mount.get("source", "") for mount in spec.get("mounts", ()) if is_bind(mount)]
 
 
 def destinations_to_probe(spec: Spec) -> list[str]:
@@ -228,14 +161,15 @@ def destinations_to_probe(spec: Spec) -> list[str]:
 def host_candidates(release: str) -> tuple[str, ...]:
     """Host directories that are shown to the container where both sides have a place for them.
 
-    Kernel modules, and the headers as Debian (with their common and kbuild parts, which the others link into),
-    Ubuntu and Fedora name them.
+    Kernel modules, and the headers as Fedora, Ubuntu and Debian name them (whose parts link to each other).
     """
-    version, _, flavour = release.partition("-")
-    major = ".".join(version.split(".")[:2])
-    candidates = [f"/lib/modules/{release}", f"/usr/src/linux-headers-{release}", f"/usr/src/kernels/{release}"]
-    if flavour:
-        abi = release.rpartition("-")[0]
-        candidates += [f"/usr/src/linux-headers-{abi}", f"/usr/src/linux-headers-{abi}-common"]
-    candidates.append(f"/usr/src/linux-kbuild-{major}")
-    return tuple(candidates)
+    abi = release.rpartition("-")[0] or release
+    headers = "/usr/src/linux-headers-"
+    return (
+        f"/lib/modules/{release}",
+        f"/usr/src/kernels/{release}",
+        headers + release,
+        headers + abi,
+        f"{headers}{abi}-common",
+        "/usr/src/linux-kbuild-" + ".".join(release.partition("-")[0].split(".")[:2]),
+    )

@@ -9,30 +9,23 @@ writable in mount *and superblock*, and keep the default access-time mode, which
 
 from __future__ import annotations
 
-from sysvisor_runc.syscont.mounts import fresh
+from sysvisor_runc.syscont.mounts import mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.spec.types import Mount, Spec
+    from sysvisor_runc.spec.types import Spec
     from sysvisor_runc.syscont.facts import HostFacts
     from sysvisor_runc.syscont.traits import Traits
 
-HIDDEN = "/dev/.sysvisor"
-
 # No mode bits on the tmpfs above them: masked paths stay masked for all but the container's root, who could mount a
 # fresh procfs anyway.
-_MOUNTS: tuple[Mount, ...] = (
-    {
-        "destination": HIDDEN,
-        "type": "tmpfs",
-        "source": "tmpfs",
-        "options": ["nosuid", "noexec", "nodev", "mode=000", "size=4k", "nr_inodes=8"],
-    },
-    {"destination": f"{HIDDEN}/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-    {"destination": f"{HIDDEN}/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev"]},
+_MOUNTS = (
+    "/dev/.sysvisor tmpfs nosuid,noexec,nodev,mode=000,size=4k,nr_inodes=8",
+    "/dev/.sysvisor/proc proc nosuid,noexec,nodev",
+    "/dev/.sysvisor/sys sysfs nosuid,noexec,nodev",
 )
 
 
 def convert_hidden(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     traits.hidden_instances = True
-    return {**spec, "mounts": [*spec.get("mounts", ()), *fresh(_MOUNTS)]}
+    return {**spec, "mounts": [*spec.get("mounts", ()), *map(mount, _MOUNTS)]}

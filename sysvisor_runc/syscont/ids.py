@@ -3,86 +3,42 @@
 from __future__ import annotations
 
 from sysvisor_runc.errors import SpecError
-from sysvisor_runc.syscont.facts import SHIFT_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.spec.types import IDMapping, Spec
+    from sysvisor_runc.spec.types import Linux, Spec
     from sysvisor_runc.syscont.facts import HostFacts
     from sysvisor_runc.syscont.traits import Traits
-
-_LAST_ID = 2**32 - 2  # (uid_t) -1 means "unchanged" to chown(2) and setreuid(2)
 
 
 def needs_ids(spec: Spec) -> bool:
     """Whether a range must be allocated before `convert`: nothing in the spec says which ids to use."""
     linux = spec.get("linux", {})
-    if any(ns["type"] == "user" and ns.get("path") for ns in linux.get("namespaces", ())):
-        return False
-    return not linux.get("uidMappings") and not linux.get("gidMappings")
+    return not _joins_user(linux) and not linux.get("uidMappings") and not linux.get("gidMappings")
 
 
 def convert_ids(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     """Validate the given mapping and merge it to one entry, or fill in the allocated range. Raises SpecError."""
     linux = spec.get("linux", {})
-    if any(ns["type"] == "user" and ns.get("path") for ns in linux.get("namespaces", ())):
+    if _joins_user(linux):
         traits.ids = facts.joined_ids
         return spec
     if needs_ids(spec):
-        if facts.id_range is None:
-            raise SpecError("linux.uidMappings", "no range of ids was allocated for the container")
-        uid, gid, size = facts.id_range
+        traits.ids = facts.id_range
     else:
-        uid, size = _single("uidMappings", linux.get("uidMappings", []))
-        gid, gid_size = _single("gidMappings", linux.get("gidMappings", []))
-        if gid_size != size:
-            raise SpecError("linux.gidMappings", f"maps {gid_size} ids where linux.uidMappings maps {size}")
-        if gid != uid:
-            raise SpecError(
-                "linux.gidMappings[0].hostID",
-                f"must be {uid} as in linux.uidMappings, not {gid}: users and groups share one range",
-            )
-    traits.ids = (uid, gid, size)
-    uids: list[IDMapping] = [{"containerID": 0, "hostID": uid, "size": size}]
-    gids: list[IDMapping] = [{"containerID": 0, "hostID": gid, "size": size}]
-    return {**spec, "linux": {**linux, "uidMappings": uids, "gidMappings": gids}}
+        from sysvisor_runc.syscont.mapping import given_ids
+
+        traits.ids = given_ids(linux)
+    if traits.ids is None:
+        raise SpecError("linux.uidMappings", "no range of ids was allocated for the container")
+    uid, gid, size = traits.ids
+    converted: Linux = {
+        **linux,
+        "uidMappings": [{"containerID": 0, "hostID": uid, "size": size}],
+        "gidMappings": [{"containerID": 0, "hostID": gid, "size": size}],
+    }
+    return {**spec, "linux": converted}
 
 
-def merged(mappings: list[IDMapping]) -> list[IDMapping]:
-    """The same mapping in as few entries as possible: neighbours on both sides become one."""
-    result: list[IDMapping] = []
-    for entry in sorted(mappings, key=lambda entry: entry["containerID"]):
-        last = result[-1] if result else None
-        if (
-            last
-            and last["containerID"] + last["size"] == entry["containerID"]
-            and last["hostID"] + last["size"] == entry["hostID"]
-        ):
-            result[-1] = {**last, "size": last["size"] + entry["size"]}
-        else:
-            result.append(entry)
-    return result
-
-
-def _single(field: str, mappings: list[IDMapping]) -> tuple[int, int]:
-    """(host id of the container's 0, size) of a mapping that is one range."""
-    path = f"linux.{field}"
-    if not mappings:
-        raise SpecError(path, "must be given too: users and groups are mapped together or not at all")
-    ranges = merged(mappings)
-    if len(ranges) > 1:
-        raise SpecError(
-            path,
-            f"a system container has one contiguous range of ids, not {len(ranges)}",
-            hint="leave both mappings out to have a range allocated",
-        )
-    entry = ranges[0]
-    if entry["containerID"] != 0:
-        raise SpecError(f"{path}[0].containerID", f"must be 0, not {entry['containerID']}")
-    if entry["size"] < SHIFT_SIZE:
-        raise SpecError(f"{path}[0].size", f"must be at least {SHIFT_SIZE}, not {entry['size']}")
-    if entry["hostID"] == 0:
-        raise SpecError(f"{path}[0].hostID", "the container's root cannot be the host's root")
-    if entry["hostID"] + entry["size"] - 1 > _LAST_ID:
-        raise SpecError(f"{path}[0].size", f"the range ends beyond the last id, {_LAST_ID}")
-    return entry["hostID"], entry["size"]
+def _joins_user(linux: Linux) -> bool:
+    return any(ns["type"] == "user" and ns.get("path") for ns in linux.get("namespaces", ()))

@@ -1,24 +1,25 @@
-"""The container interface of the systemd project (https://systemd.io/CONTAINER_INTERFACE), kept for every init.
+"""The container interface of the systemd project (https://systemd.io/CONTAINER_INTERFACE), kept for every init system.
 
-`container=` tells any program where it runs; an init system also gets its uuid, the host's identity, `/run/host` and
-the credentials.
+Beside `container=`, which any program gets: the container's uuid, the host's identity, `/run/host` and credentials.
+Loaded only for a container that runs an init system or is given credentials.
 """
 
 from __future__ import annotations
 
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.syscont.facts import inside
+from sysvisor_runc.syscont.mounts import mount
 from sysvisor_runc.syscont.process import getenv, with_env
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.spec.types import Mount, Process, Spec
+    from sysvisor_runc.spec.types import Process, Spec
     from sysvisor_runc.syscont.facts import HostFacts
     from sysvisor_runc.syscont.traits import Traits
 
-MANAGER = "sysvisor-runc"
-RUN_HOST = "/run/host"
-CREDENTIALS = "/run/host/credentials"
+_RUN_HOST = "/run/host tmpfs nosuid,noexec,nodev,mode=755,size=1m"
+# Never swapped out; tmpfs' own `noswap` is refused in a user namespace.
+_CREDENTIALS = "/run/host/credentials ramfs nosuid,noexec,nodev,mode=700"
 
 _MAX_CREDENTIALS = 1 << 20  # what systemd accepts in total (CREDENTIALS_TOTAL_SIZE_MAX)
 
@@ -44,25 +45,18 @@ def container_uuid(container_id: str, machine_id: str) -> str:
 def convert_interface(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     """Variables for PID 1, and `/run/host` with its files. Raises SpecError for a credential that cannot be a file."""
     process = spec["process"]
-    # A manager above us (Podman) may have introduced itself; an empty value would deny that this is a container.
-    manager = getenv(process, "container") or MANAGER
-    variables = {"container": manager}
-    is_init = traits.init_kind != "program"
-    if is_init:
-        variables |= _init_variables(process, facts)
+    variables = _init_variables(process, facts) if traits.init_kind != "program" else {}
     mounts = list(spec.get("mounts", ()))
-    taken = {inside(mount["destination"]) for mount in mounts}
-    if (is_init or facts.credentials) and RUN_HOST not in taken:
-        mounts.append(_tmpfs(RUN_HOST, "tmpfs", "755"))
-        traits.run_host_files = _files(manager, getenv(process, "container_uuid") or facts.container_uuid, facts)
-        traits.run_host_nodes = {f"{RUN_HOST}/inaccessible/{kind}": kind for kind in _NODES}
+    # A manager above us that brings its own /run/host has filled it, too.
+    if all(inside(entry["destination"]) != "/run/host" for entry in mounts):
+        mounts.append(mount(_RUN_HOST))
+        traits.run_host_files = _files(process, facts)
+        traits.run_host_nodes = {f"/run/host/inaccessible/{kind}": kind for kind in _NODES}
     if facts.credentials:
         _check_credentials(facts.credentials)
-        # Never swapped out; tmpfs' own `noswap` is refused in a user namespace.
-        mounts.append(_tmpfs(CREDENTIALS, "ramfs", "700"))
+        mounts.append(mount(_CREDENTIALS))
         traits.credentials = facts.credentials
-        traits.credentials_dir = CREDENTIALS
-        variables["CREDENTIALS_DIRECTORY"] = CREDENTIALS
+        traits.credentials_dir = variables["CREDENTIALS_DIRECTORY"] = "/run/host/credentials"
     return {**spec, "mounts": mounts, "process": with_env(process, variables)}
 
 
@@ -79,17 +73,15 @@ def _init_variables(process: Process, facts: HostFacts) -> dict[str, str]:
     return variables
 
 
-def _files(manager: str, uuid: str, facts: HostFacts) -> dict[str, str]:
-    files = {"container-manager": f"{manager}\n", "container-uuid": f"{uuid}\n" if uuid else ""}
-    files["os-release"] = facts.os_release
-    return {f"{RUN_HOST}/{name}": text for name, text in files.items() if text}
-
-
-def _tmpfs(destination: str, kind: str, mode: str) -> Mount:
-    options = ["nosuid", "noexec", "nodev", f"mode={mode}"]
-    if kind == "tmpfs":
-        options.append("size=1m")
-    return {"destination": destination, "type": kind, "source": kind, "options": options}
+def _files(process: Process, facts: HostFacts) -> dict[str, str]:
+    manager = getenv(process, "container")
+    uuid = getenv(process, "container_uuid") or facts.container_uuid
+    files = {"/run/host/container-manager": f"{manager}\n"}
+    if uuid:
+        files["/run/host/container-uuid"] = f"{uuid}\n"
+    if facts.os_release:
+        files["/run/host/os-release"] = facts.os_release
+    return files
 
 
 def _check_credentials(credentials: dict[str, bytes]) -> None:

@@ -10,143 +10,91 @@ if TYPE_CHECKING:
     from sysvisor_runc.syscont.facts import HostFacts
     from sysvisor_runc.syscont.traits import Traits
 
-# The kernel's own file systems, whatever the spec says of them.
-_REPLACING: tuple[Mount, ...] = (
-    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev"]},
-    {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev"]},
-    {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-    {
-        "destination": "/dev",
-        "type": "tmpfs",
-        "source": "tmpfs",
-        "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
-    },
-    # The kernel's log is not the container's; reading it needs CAP_SYSLOG in the initial user namespace.
-    {"destination": "/dev/kmsg", "type": "bind", "source": "/dev/null", "options": ["rbind", "rprivate"]},
+# Tables of mounts read like fstab(5), without the source where it is the type: destination, type, [source,] options.
+
+# The kernel's own file systems, whatever the spec says of them. /dev/kmsg: the kernel's log is not the container's.
+_REPLACING = (
+    "/sys sysfs nosuid,noexec,nodev",
+    "/proc proc nosuid,noexec,nodev",
+    "/dev tmpfs nosuid,strictatime,mode=755,size=65536k",
+    "/dev/kmsg bind /dev/null rbind,rprivate",
 )
+_CGROUP = "/sys/fs/cgroup cgroup nosuid,noexec,nodev"
 
 # What a Linux system expects beside those, unless the spec has an idea of its own.
-_MISSING: tuple[Mount, ...] = (
-    {
-        "destination": "/dev/pts",
-        "type": "devpts",
-        "source": "devpts",
-        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-    },
-    {
-        "destination": "/dev/shm",
-        "type": "tmpfs",
-        "source": "shm",
-        "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
-    },
-    {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+_MISSING = (
+    "/dev/pts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+    "/dev/shm tmpfs shm nosuid,noexec,nodev,mode=1777,size=65536k",
+    "/dev/mqueue mqueue nosuid,noexec,nodev",
 )
-
-_BINFMT_MISC: Mount = {
-    "destination": "/proc/sys/fs/binfmt_misc",
-    "type": "binfmt_misc",
-    "source": "binfmt_misc",
-    "options": ["nosuid", "noexec", "nodev"],
-}
 
 # First in this order: everything else may lie below them.
 _FIRST = ("/sys", "/proc", "/dev", "/run")
 
 
+def mount(line: str) -> Mount:
+    """A mount from a line of a table; fresh each time, so that no later change reaches the table."""
+    words = line.split()
+    return {"destination": words[0], "type": words[1], "source": words[-2], "options": words[-1].split(",")}
+
+
 def convert_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     """Put the base mounts in place of the spec's own, add the missing ones, drop devices that they replace."""
-    base = [mount for mount in fresh(_REPLACING) if facts.cgroup != "none" or mount["type"] != "cgroup"]
+    base = [mount(line) for line in _REPLACING]
     if facts.cgroup == "none":
         traits.warnings.append("no cgroup file system is mounted on the host: the container gets no cgroup of its own")
     else:
         traits.delegate_cgroup = True
-    places = {mount["destination"] for mount in base}
-    given: dict[str, Mount] = {}
-    kept: list[Mount] = []
-    for mount in spec.get("mounts", ()):
-        where = inside(mount["destination"])
-        if where in places or is_below(where, "/sys/fs/cgroup"):
-            given[where] = mount
-            if is_bind(mount):
-                traits.warnings.append(f"{where}: the spec's bind mount gives way to the system container's own")
-        else:
-            kept.append(mount)
-    added = [_with_data(mount, given.get(mount["destination"])) for mount in base]
-    taken = {inside(mount["destination"]) for mount in kept}
-    added += [mount for mount in (*fresh(_MISSING), *_optional(facts)) if _is_free(mount["destination"], taken)]
-    return _without_devices({**spec, "mounts": added + kept}, places)
+        base.append(mount(_CGROUP))
+    places = {entry["destination"]: entry for entry in base}
+    taken: dict[str, Mount] = {}
+    kept = []
+    for entry in spec.get("mounts", ()):
+        where = inside(entry["destination"])
+        if where not in places and not is_below(where, "/sys/fs/cgroup"):
+            taken[where] = entry
+            kept.append(entry)
+        elif is_bind(entry):
+            traits.warnings.append(f"{where}: the spec's bind mount gives way to the system container's own")
+        elif where in places:
+            _keep_data(places[where], entry)
+    for line in (*_MISSING, *_optional(facts)):
+        entry = mount(line)
+        if _is_free(entry["destination"], taken):
+            base.append(entry)
+    linux = spec.get("linux", {})
+    devices = [device for device in linux.get("devices", ()) if inside(device["path"]) not in places]
+    return {**spec, "mounts": base + kept, "linux": {**linux, "devices": devices}}
 
 
-def with_readonly_sys(mounts: list[Mount]) -> list[Mount]:
-    """The same mounts with `/sys` read-only.
-
-    As a flag of the mount, never of the superblock: all sysfs mounts of a network namespace share one superblock, and
-    a read-only one makes each later `mount -t sysfs` inside fail with EPERM (mount_too_revealing, fs/namespace.c).
-    """
-    return [
-        {**mount, "options": [*mount.get("options", []), "ro"]}
-        if mount.get("type") == "sysfs" and inside(mount["destination"]) == "/sys" and "ro" not in mount["options"]
-        else mount
-        for mount in mounts
-    ]
-
-
-def convert_readonly_root(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
-    """A read-only rootfs still gets writable `/run` and `/tmp`; `/sys` follows the rootfs, the cgroup mount does not.
-
-    `root.readonly` speaks of the root file system: a delegated cgroup is no part of it and stays usable.
-    """
-    if not spec["root"].get("readonly"):
-        return spec
-    mounts = with_readonly_sys(spec.get("mounts", []))
-    taken = {inside(mount["destination"]) for mount in mounts}
-    for destination, mode in (("/run", "755"), ("/tmp", "1777")):
-        if destination not in taken:
-            options = ["rw", "rprivate", "noexec", "nosuid", "nodev", f"mode={mode}", "size=64m"]
-            mounts.append({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options})
-    return {**spec, "mounts": mounts}
-
-
-def _optional(facts: HostFacts) -> list[Mount]:
+def _optional(facts: HostFacts) -> list[str]:
     """Kernel modules, headers and binfmt_misc, where host and rootfs both have a place for them."""
-    result: list[Mount] = []
-    for path in sorted(facts.host_paths):
-        if ("/lib" if path.startswith("/lib/") else "/usr/src") in facts.rootfs.dirs:
-            options = ["ro", "nosuid", "nodev", "rbind", "rprivate"]
-            result.append({"destination": path, "type": "bind", "source": path, "options": options})
+    lines = [
+        f"{path} bind {path} ro,nosuid,nodev,rbind,rprivate"
+        for path in sorted(facts.host_paths)
+        if ("/lib" if path.startswith("/lib/") else "/usr/src") in facts.rootfs_dirs
+    ]
     # One instance per user namespace since Linux 6.7; before, mounting it inside was EPERM.
     if facts.kernel >= (6, 7) and "binfmt_misc" in facts.filesystems:
-        result += fresh((_BINFMT_MISC,))
-    return result
+        lines.append("/proc/sys/fs/binfmt_misc binfmt_misc nosuid,noexec,nodev")
+    return lines
 
 
-def _is_free(destination: str, taken: set[str]) -> bool:
-    """Whether the spec mounts nothing there or above it that it would hide or need a place in.
+def _is_free(destination: str, taken: dict[str, Mount]) -> bool:
+    """Whether the spec mounts nothing there, nor above it: that would hide it, or lack a place for it.
 
     Mounts of the spec at `/`, `/lib` and the like do not count: they are the rootfs by another name.
     """
     return not any(place == destination or (place.count("/") > 1 and is_below(destination, place)) for place in taken)
 
 
-def fresh(mounts: tuple[Mount, ...]) -> list[Mount]:
-    """Copies, so that nobody's later change reaches the table that they come from."""
-    return [{**mount, "options": list(mount["options"])} for mount in mounts]
-
-
-def _with_data(mount: Mount, given: Mount | None) -> Mount:
-    """A base mount that keeps the `key=value` options (hidepid, size) of the spec's mount of the same type."""
-    if given is None or given.get("type") != mount["type"] or mount["type"] not in ("proc", "tmpfs"):
-        return mount
-    data = {option.partition("=")[0]: option for option in given.get("options", ()) if "=" in option}
-    options = [option for option in mount["options"] if option.partition("=")[0] not in data]
-    return {**mount, "options": options + list(data.values())}
-
-
-def _without_devices(spec: Spec, places: set[str]) -> Spec:
-    linux = spec.get("linux", {})
-    devices = linux.get("devices", [])
-    kept = [device for device in devices if inside(device["path"]) not in places]
-    return {**spec, "linux": {**linux, "devices": kept}} if len(kept) != len(devices) else spec
+def _keep_data(base: Mount, given: Mount) -> None:
+    """Carry the `key=value` options (hidepid, size) of the spec's mount of the same type over to ours."""
+    if given.get("type") == base["type"] and base["type"] in ("proc", "tmpfs"):
+        for option in given.get("options", ()):
+            key, equals, _ = option.partition("=")
+            if equals:
+                base["options"] = [own for own in base["options"] if not own.startswith(key + "=")] + [option]
 
 
 def sort_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
@@ -156,31 +104,27 @@ def sort_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     is in `/run`), and after earlier mounts at the same place.
     """
     by_place: dict[str, list[Mount]] = {}
-    ranked: list[tuple[int, int, str]] = []
-    for index, mount in enumerate(spec.get("mounts", ())):
-        destination = mount["destination"]
-        place = facts.destinations.get(destination) or inside(destination)
-        by_place.setdefault(place, []).append(mount)
-        ranked.append((_rank(mount, place), index, place))
+    ranked = []
+    for index, entry in enumerate(spec.get("mounts", ())):
+        place = facts.destinations.get(entry["destination"]) or inside(entry["destination"])
+        by_place.setdefault(place, []).append(entry)
+        ranked.append((_rank(entry, place), index, place))
     ranked.sort()
     ordered: list[Mount] = []
     for _, _, place in ranked:
-        for ancestor in _ancestors(place):
-            ordered += by_place.pop(ancestor, ())
+        ordered += by_place.pop("/", ())
+        slash = place.find("/", 1)
+        while slash != -1:
+            ordered += by_place.pop(place[:slash], ())
+            slash = place.find("/", slash + 1)
         ordered += by_place.pop(place, ())
     return {**spec, "mounts": ordered}
 
 
-def _rank(mount: Mount, place: str) -> int:
-    if is_bind(mount):
+def _rank(entry: Mount, place: str) -> int:
+    if is_bind(entry):
         return len(_FIRST) + 1
     for rank, prefix in enumerate(_FIRST):
         if place == prefix or is_below(place, prefix):
             return rank
     return len(_FIRST)
-
-
-def _ancestors(place: str) -> list[str]:
-    """Every directory above a place, outermost first: ["/", "/a", "/a/b"] of "/a/b/c"."""
-    parts = place.strip("/").split("/")
-    return ["/"] + ["/" + "/".join(parts[:count]) for count in range(1, len(parts))]

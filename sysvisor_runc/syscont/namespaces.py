@@ -33,14 +33,17 @@ def convert_namespaces(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
                 hint=f'add {{"type": "{kind}"}}; {_PLAIN_HINT}',
             )
     _check_paths(given, facts)
-    if "user" not in facts.namespaces:
+    known = facts.namespaces
+    if known is not None and "user" not in known:
         raise SpecError(
             "linux.namespaces",
             "this kernel has no user namespaces, which a system container always has",
             hint="see /proc/sys/user/max_user_namespaces and CONFIG_USER_NS",
         )
     # An older kernel, or one built small, has no time or cgroup namespace: nothing then needs to be hidden there.
-    added: list[Namespace] = [{"type": kind} for kind in _ADDED if kind not in types and kind in facts.namespaces]
+    added: list[Namespace] = [
+        {"type": kind} for kind in _ADDED if kind not in types and (known is None or kind in known)
+    ]
     return {**spec, "linux": {**linux, "namespaces": given + added}} if added else spec
 
 

@@ -6,9 +6,9 @@ from sysvisor_runc.syscont.capabilities import convert_capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.spec.types import Process, Rlimit
+    from sysvisor_runc.spec.types import Process
     from sysvisor_runc.syscont.facts import HostFacts
-    from sysvisor_runc.syscont.traits import Settings
+    from sysvisor_runc.syscont.settings import Settings
 
 CAP_SYS_RESOURCE = 24
 
@@ -31,10 +31,15 @@ def convert_process(process: Process, facts: HostFacts, settings: Settings) -> t
     return process, warnings
 
 
+def may_raise(facts: HostFacts) -> bool:
+    """Whether the caller may raise hard limits and lower OOM scores."""
+    return facts.capabilities >> CAP_SYS_RESOURCE & 1 == 1
+
+
 def _convert_oom(process: Process, facts: HostFacts, warnings: list[str]) -> Process:
     given = process.get("oomScoreAdj")
     score = max(OOM_FLOOR, facts.oom_score_adj if given is None else given)
-    if score < facts.oom_score_adj and not facts.may(CAP_SYS_RESOURCE):
+    if score < facts.oom_score_adj and not may_raise(facts):
         warnings.append(f"oomScoreAdj {score} needs CAP_SYS_RESOURCE: {facts.oom_score_adj} is kept")
         score = facts.oom_score_adj
     if score == given or (given is None and score == facts.oom_score_adj):
@@ -44,26 +49,26 @@ def _convert_oom(process: Process, facts: HostFacts, warnings: list[str]) -> Pro
 
 def _convert_rlimits(process: Process, facts: HostFacts, warnings: list[str]) -> Process:
     """Hard limits above the caller's own are lowered to it where raising them would be EPERM."""
-    rlimits = process.get("rlimits")
-    if not rlimits or facts.may(CAP_SYS_RESOURCE):
+    if not process.get("rlimits") or may_raise(facts):
         return process
-    kept = [_clamped(rlimit, facts, warnings) for rlimit in rlimits]
-    return {**process, "rlimits": kept} if kept != rlimits else process
-
-
-def _clamped(rlimit: Rlimit, facts: HostFacts, warnings: list[str]) -> Rlimit:
-    held = facts.rlimits.get(rlimit["type"], (-1, -1))[1]
-    limit = _INFINITY if held == -1 else held
-    if rlimit["hard"] <= limit:
-        return rlimit
-    warnings.append(f"{rlimit['type']} {rlimit['hard']} is above the hard limit {limit} and needs CAP_SYS_RESOURCE")
-    return {**rlimit, "hard": limit, "soft": min(rlimit["soft"], limit)}
+    kept = []
+    for rlimit in process["rlimits"]:
+        held = facts.rlimits.get(rlimit["type"], (-1, -1))[1]
+        limit = _INFINITY if held == -1 else held
+        if rlimit["hard"] > limit:
+            kind = rlimit["type"]
+            warnings.append(f"{kind} {rlimit['hard']} is above the hard limit {limit} and needs CAP_SYS_RESOURCE")
+            rlimit = {"type": kind, "hard": limit, "soft": min(rlimit["soft"], limit)}
+        kept.append(rlimit)
+    return {**process, "rlimits": kept}
 
 
 def getenv(process: Process, name: str) -> str | None:
     """Value of a variable in process.env; the last one wins, as in a shell."""
-    prefix = name + "="
-    return next((entry[len(prefix) :] for entry in reversed(process.get("env", [])) if entry.startswith(prefix)), None)
+    for entry in reversed(process.get("env", ())):
+        if entry.startswith(name + "="):
+            return entry[len(name) + 1 :]
+    return None
 
 
 def with_env(process: Process, variables: dict[str, str]) -> Process:

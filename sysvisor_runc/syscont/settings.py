@@ -1,0 +1,55 @@
+"""Wishes that a container's own configuration carries: `SYSVISOR_*` variables and `org.sysvisor.*` annotations."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sysvisor_runc.spec.types import Process, Spec
+
+
+class Settings:
+    """What was asked for; the defaults are those of a configuration that says nothing."""
+
+    __slots__ = ("chown_rootfs", "honor_caps", "skip_uid_shift", "syscont_mode")
+
+    def __init__(self) -> None:
+        self.syscont_mode = True  # False: a plain OCI container
+        self.honor_caps = False  # capabilities stay exactly as the spec lists them
+        self.chown_rootfs = False  # the rootfs may be chowned where it cannot be ID-mapped
+        self.skip_uid_shift: frozenset[str] = frozenset()  # destinations whose binds are never ID-mapped
+
+
+def read_settings(spec: Spec, process: Process | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a container, or of a process that joins it.
+
+    Later ones win: the runtime's own environment `env`, variables of the container's process, variables of `process`,
+    annotations (the caller writes those, while an image may bring variables).
+    Raises SpecError for an unknown `SYSVISOR_*` variable in a spec or a value that is not one.
+    """
+    settings = Settings()
+    wishes = []
+    if env and "SYSVISOR_SYSCONT_MODE" in env:
+        wishes.append(("environment variable", "SYSVISOR_SYSCONT_MODE=" + env["SYSVISOR_SYSCONT_MODE"]))
+    for source in (spec.get("process"), process):
+        for index, entry in enumerate(source.get("env", ()) if source else ()):
+            if entry.startswith("SYSVISOR_"):
+                wishes.append((f"process.env[{index}]", entry))
+    for key, value in spec.get("annotations", {}).items():
+        if key.startswith("org.sysvisor."):
+            wishes.append((f"annotations[{key!r}]", f"{key}={value}"))
+    if wishes:
+        from sysvisor_runc.syscont.wishes import apply
+
+        for path, entry in wishes:
+            apply(settings, path, entry)
+    return settings
+
+
+def is_disabled(spec: Spec, env: Mapping[str, str]) -> bool:
+    """Whether this container is to be made exactly as its spec says. `env` is the runtime's own environment.
+
+    Raises SpecError as `read_settings` does.
+    """
+    return not read_settings(spec, env=env).syscont_mode
