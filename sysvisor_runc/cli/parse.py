@@ -101,7 +101,7 @@ def parse(argv: list[str], shared: Store) -> Options:
     `shared` receives the global flags even when parsing fails later, so that a bad command line reaches the log file.
     Help and version are commands of their own: `run -h` comes out as `help run`.
     """
-    words = _scan(argv, (_level(GLOBALS, shared),), 1, "")
+    words = _scan(argv, (_level(GLOBALS, shared),), -1, "")
     if _is_on(shared, "version"):
         return Options("version", [], {}, GlobalOptions(shared))
     if not words:
@@ -160,7 +160,10 @@ def _level(flags: tuple[Flag, ...], store: Store) -> Level:
 
 
 def _scan(argv: list[str], levels: tuple[Level, ...], limit: int, verb: str) -> list[str]:
-    """Store the flags of `argv` and return its arguments; after `limit` of them nothing is a flag any more."""
+    """Store the flags of `argv` and return its arguments; after `limit` of them nothing is a flag any more.
+
+    Without a verb, the first argument is the verb, and all that follows is returned as it is.
+    """
     arguments: list[str] = []
     index = 0
     while index < len(argv):
@@ -173,8 +176,10 @@ def _scan(argv: list[str], levels: tuple[Level, ...], limit: int, verb: str) -> 
         # "-" is standard input and "-1" a number: arguments, as for Go's flag package.
         if len(word) > 1 and word[0] == "-" and (word[1] == "-" or word[1].isalpha()):
             index += _take(word, argv[index:], levels, verb)
-        else:
+        elif verb:
             arguments.append(word)
+        else:
+            return argv[index - 1 :]
     return arguments
 
 
