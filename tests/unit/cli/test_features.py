@@ -1,16 +1,20 @@
 """`features` and `--version`: what is claimed is what was built."""
 
 import json
+import pathlib
 import re
 import sys
 import types
 from typing import Any
 
+import jsonschema
 import pytest
 
 from sysvisor_runc import version
 from sysvisor_runc.cli.main import run
 from sysvisor_runc.plan import features, seccomp_compile
+
+SCHEMA = pathlib.Path(__file__).resolve().parents[2] / "data/oci-schema"
 
 
 @pytest.fixture
@@ -35,6 +39,15 @@ def test_the_answer_names_everything(answer: Any) -> None:
     assert answer["linux"]["capabilities"][0] == "CAP_CHOWN"
     assert answer["linux"]["mountExtensions"] == {"idmap": {"enabled": True}}
     assert answer["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "false"
+
+
+def test_the_answer_fits_the_schema(answer: Any) -> None:
+    """The runtime specification's own schema accepts it."""
+    store = {path.as_uri(): json.loads(path.read_text()) for path in SCHEMA.glob("*.json")}
+    root = (SCHEMA / "features-schema.json").as_uri()
+    with pytest.warns(DeprecationWarning, match="RefResolver"):
+        resolver = jsonschema.RefResolver(root, store[root], store)
+    jsonschema.Draft4Validator(store[root], resolver=resolver).validate(answer)
 
 
 def test_flags_are_those_of_the_kernel(answer: Any) -> None:
