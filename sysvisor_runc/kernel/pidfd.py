@@ -1,13 +1,19 @@
 """Processes by file descriptor: pidfd_open, pidfd_send_signal, PIDFD_GET_INFO and pidfd file handles.
 
-Wrappers only, no policy: who may be signalled and when a pid is believed is decided in `state.process`.
+Wrappers only, no policy: who may be signalled and when a pid is believed is decided in `state.process`. The module
+`kernel.syscall` is imported in functions: most commands need only what the interpreter itself has.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 
-from sysvisor_runc.kernel.syscall import SyscallError, buffer, syscall
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal  # the same functions, and typeshed knows it
+else:
+    import _signal
 
 # include/uapi/linux/pidfd.h
 PIDFD_INFO_PID = 1 << 0
@@ -58,12 +64,12 @@ def _u32(raw: bytes, offset: int) -> int:
 
 def pidfd_open(pid: int, flags: int = 0) -> int:
     """pidfd_open(2): a close-on-exec descriptor of process `pid` (Linux 5.3). ESRCH where there is none."""
-    return syscall("pidfd_open", pid, flags, operand=str(pid))
+    return os.pidfd_open(pid, flags)
 
 
 def pidfd_send_signal(pidfd: int, sig: int) -> None:
     """pidfd_send_signal(2): ESRCH when the process has been reaped; a zombie swallows any signal (Linux 5.1)."""
-    syscall("pidfd_send_signal", pidfd, sig, 0, 0, operand=f"signal {sig}")
+    _signal.pidfd_send_signal(pidfd, sig)
 
 
 def pidfd_get_info(pidfd: int) -> PidfdInfo:
@@ -77,6 +83,8 @@ def pidfd_get_info(pidfd: int) -> PidfdInfo:
     Raises:
         OSError: ESRCH, reaped and nothing known; EINVAL or ENOTTY, an older kernel.
     """
+    from sysvisor_runc.kernel.syscall import buffer, syscall
+
     wanted = PIDFD_INFO_PID | PIDFD_INFO_CREDS | PIDFD_INFO_CGROUPID | PIDFD_INFO_EXIT
     info = buffer(PIDFD_INFO_SIZE_VER0)
     info[0] = wanted
@@ -93,6 +101,8 @@ def name_to_handle_at(pidfd: int) -> bytes:
     Raises:
         OSError: EOPNOTSUPP on an older kernel.
     """
+    from sysvisor_runc.kernel.syscall import buffer, syscall
+
     handle = buffer(_HANDLE_HEADER + _HANDLE_ROOM)
     handle[0] = _HANDLE_ROOM
     mount_id = buffer(8)
@@ -107,6 +117,8 @@ def open_by_handle_at(pidfs_fd: int, handle: bytes) -> int:
     Raises:
         OSError: ESTALE, the process has been reaped; EOPNOTSUPP on an older kernel.
     """
+    from sysvisor_runc.kernel.syscall import SyscallError, syscall
+
     if len(handle) < _HANDLE_HEADER or int.from_bytes(handle[:4], "little") != len(handle) - _HANDLE_HEADER:
         raise SyscallError(errno.EINVAL, "open_by_handle_at", "malformed handle")
     return syscall("open_by_handle_at", pidfs_fd, handle, O_CLOEXEC, operand="a pidfd handle")

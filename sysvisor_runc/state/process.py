@@ -9,7 +9,14 @@ from __future__ import annotations
 import errno
 import os
 
-from sysvisor_runc.errors import StateError
+from sysvisor_runc.errors import StateError, reason
+from sysvisor_runc.kernel.pidfd import (
+    name_to_handle_at,
+    open_by_handle_at,
+    pidfd_get_info,
+    pidfd_open,
+    pidfd_send_signal,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,8 +84,6 @@ def is_alive(pid: int, start: int) -> bool:
 
 def handle_of(pidfd: int) -> str:
     """The pidfd's file handle in hex, to keep in a record; empty where the kernel has none (before 6.14)."""
-    from sysvisor_runc.kernel.pidfd import name_to_handle_at
-
     try:
         return name_to_handle_at(pidfd).hex()
     except OSError:
@@ -87,6 +92,8 @@ def handle_of(pidfd: int) -> str:
 
 def open_process(pid: int, start: int, handle: str = "") -> int:
     """A pidfd of the process that had `pid` and started at `start`, never of another that has its pid now.
+
+    With a `handle` from `handle_of` it is opened by that, which is exact even for a pid reused within one clock tick.
 
     Raises:
         ProcessLookupError: it is gone, or a zombie.
@@ -101,16 +108,18 @@ def open_process(pid: int, start: int, handle: str = "") -> int:
 
 
 def _open_pid(pid: int) -> int:
-    from sysvisor_runc.kernel.pidfd import pidfd_open
-
     if pid <= 0:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-    return pidfd_open(pid)
+    try:
+        return pidfd_open(pid)
+    except OSError as error:
+        # The number now belongs to a thread: EINVAL, since Linux 6.9 ENOENT.
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        raise
 
 
 def _open_handle(handle: bytes) -> int:
-    from sysvisor_runc.kernel.pidfd import open_by_handle_at, pidfd_open
-
     # Any pidfd tells the kernel which file system is meant (a constant for it, FD_PIDFS_ROOT, came only with 6.17).
     own = pidfd_open(os.getpid())
     try:
@@ -129,13 +138,9 @@ def open_init(record: Record) -> int:
     Raises:
         NotRunning: it has ended, or is a zombie.
     """
-    pid, start = record["initPid"], record["initStart"]
     try:
-        try:
-            return open_process(pid, start, record.get("initHandle", ""))
-        except PermissionError:
-            # open_by_handle_at wants CAP_DAC_READ_SEARCH in the initial user namespace; the start time does without.
-            return open_process(pid, start)
+        # Not by its handle: that proves no more here, and would cost a raw system call, which is a millisecond.
+        return open_process(record["initPid"], record["initStart"])
     except ProcessLookupError:
         raise NotRunning()
 
@@ -147,9 +152,6 @@ def send_signal(pidfd: int, signal: int) -> None:
         NotRunning: it has been reaped.
         StateError: the signal was refused.
     """
-    from sysvisor_runc.errors import reason
-    from sysvisor_runc.kernel.pidfd import pidfd_send_signal
-
     try:
         pidfd_send_signal(pidfd, signal)
     except ProcessLookupError:
@@ -175,8 +177,6 @@ def wait_status(pidfd: int) -> int | None:
 
     The kernel tells it of a process that is not our child only once its parent has reaped it (Linux 6.15).
     """
-    from sysvisor_runc.kernel.pidfd import pidfd_get_info
-
     try:
         return pidfd_get_info(pidfd).wait_status
     except OSError:

@@ -72,7 +72,11 @@ def container(runtime: Runtime, spec: dict[str, object] | None = None) -> Iterat
     layout = detect()
     manager = Manager(container_paths(layout, f"/{runtime.token}/{name}", name))
     made = manager.create(layout)
-    full: Spec = {"ociVersion": "1.3.0", "root": {"path": "rootfs"}, "process": {"cwd": "/", "args": ["/bin/sleep"], "user": {"uid": 0, "gid": 0}}}  # fmt: skip
+    full: Spec = {
+        "ociVersion": "1.3.0",
+        "root": {"path": "rootfs"},
+        "process": {"cwd": "/", "args": ["/bin/sleep"], "user": {"uid": 0, "gid": 0}},
+    }
     full.update(spec or {"linux": {"namespaces": [{"type": "pid"}]}})  # type: ignore[typeddict-item]
     bundle = str(runtime.directory)
     record = new_record(name, bundle=bundle, rootfs=f"{bundle}/rootfs", spec=full, flags={}, syscont=False)
