@@ -6,6 +6,7 @@ executed (no code for this machine, or `vm.memfd_noexec=2`), `perform` makes the
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from sysvisor_runc.child.stage_code import CODE
@@ -32,12 +33,13 @@ _ALL_SEALS = 0x1F  # SEAL, SHRINK, GROW, WRITE; EXEC (0x20) where the kernel has
 
 
 class Slot:
-    """Four bytes in the list's memory that hold the result of a call, for a later call to use by address."""
+    """Memory that a later call uses by address: `head`, then the four bytes of a call's result."""
 
-    __slots__ = ("offset",)
+    __slots__ = ("address", "head")
 
-    def __init__(self) -> None:
-        self.offset = -1
+    def __init__(self, head: bytes = b"") -> None:
+        self.head = head
+        self.address = -1
 
 
 class Blob:
@@ -94,9 +96,9 @@ class _Layout:
         return _DATA_AT + self.head + offset
 
     def slot(self, slot: Slot) -> int:
-        if slot.offset < 0:
-            slot.offset = self.place(bytes(8))
-        return slot.offset
+        if slot.address < 0:
+            slot.address = self.place(slot.head + bytes(4))
+        return slot.address
 
     def blob(self, blob: Blob) -> int:
         data = bytearray(blob.data)
@@ -127,20 +129,20 @@ def _u64(number: int) -> bytes:
 def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code: int = 255) -> bytes:
     """The ELF image that makes `calls` in order.
 
-    A call that fails ends the program with `exit_code`, after writing its index and errno (two u32) to `report_fd`; with
-    no `report_fd` and SAY_WHY, `prefix` and the errno text go to stderr.
+    A call that fails ends the program with `exit_code`, after writing its index and errno (two u32) to `report_fd`.
+    Where that is closed by then and the call has SAY_WHY, `prefix` and the errno text go to stderr.
     """
     layout = _Layout(_LIST_HEAD + len(calls) * _ENTRY)
     entries = bytearray()
     for call in calls:
         args = [layout.value(a) for a in call.args]
         args += [0] * (6 - len(args))
-        store = layout.slot(call.store) if call.store else 0
+        store = layout.slot(call.store) + len(call.store.head) if call.store else 0
         for number in (NUMBERS[call.name], *args, store, call.flags):
             entries += _u64(number)
-    texts, unknown = b"", b""
+    unknown = b""
     table = 0
-    if report_fd < 0:
+    if any(call.flags & SAY_WHY for call in calls):
         table, unknown = _errno_table(layout)
     said = prefix.encode("utf-8", "surrogateescape")
     head = b"".join(
@@ -156,7 +158,7 @@ def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code
             _u64(exit_code),
         ]
     )
-    return _elf(bytes(head + entries + layout.memory + texts))
+    return _elf(bytes(head + entries + layout.memory))
 
 
 def _errno_table(layout: _Layout) -> tuple[int, bytes]:
@@ -204,8 +206,6 @@ def memory_file(image: bytes) -> int:
     view = memoryview(image)
     while view:
         view = view[os.write(fd, view) :]
-    import fcntl
-
     fcntl.fcntl(fd, F_ADD_SEALS, _ALL_SEALS)
     return fd
 

@@ -33,6 +33,8 @@ def clone3(flags: int, *, exit_signal: int = SIGCHLD, cgroup_fd: int | None = No
     pidfd = buffer(4)
     if cgroup_fd is not None:
         flags |= CLONE_INTO_CGROUP
+    if flags & CLONE_PARENT:
+        exit_signal = 0  # the kernel takes the caller's own
     fields = [flags | CLONE_PIDFD, address(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup_fd or 0]
     args = b"".join(n.to_bytes(8, "little") for n in fields)
     pid = syscall("clone3", args, len(args))

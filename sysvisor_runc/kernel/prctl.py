@@ -39,9 +39,15 @@ def capget() -> tuple[int, int, int]:
     return words[0] | words[3] << 32, words[1] | words[4] << 32, words[2] | words[5] << 32
 
 
-def capset(effective: int, permitted: int, inheritable: int) -> None:
-    """Set the calling thread's sets (capset(2), version 3: two 32-bit words each, low ones first)."""
+def capset_data(effective: int, permitted: int, inheritable: int) -> tuple[bytes, bytes]:
+    """Header and data of capset(2), version 3: two 32-bit words of each set, the low ones first."""
     header = _LINUX_CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
-    low = b"".join((n & 0xFFFFFFFF).to_bytes(4, "little") for n in (effective, permitted, inheritable))
-    high = b"".join((n >> 32).to_bytes(4, "little") for n in (effective, permitted, inheritable))
-    syscall("capset", header, low + high)
+    sets = (effective, permitted, inheritable)
+    low = b"".join((n & 0xFFFFFFFF).to_bytes(4, "little") for n in sets)
+    high = b"".join((n >> 32).to_bytes(4, "little") for n in sets)
+    return header, low + high
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set the calling thread's sets (capset(2))."""
+    syscall("capset", *capset_data(effective, permitted, inheritable))

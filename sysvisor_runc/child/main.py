@@ -1,0 +1,434 @@
+"""From clone3 to execve: what the container's first process does. Import contract: builtins, kernel and child only, all
+of it loaded before the seal, since the root file system belongs to a stranger.
+
+The one linear function is `_stages`; everything it performs is in the plan.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from sysvisor_runc.child import channel as messages
+from sysvisor_runc.child import hook, identity, paths, program, stage
+from sysvisor_runc.child.channel import Channel
+from sysvisor_runc.child.mounts import Rootfs, attach, new_mount
+from sysvisor_runc.child.plan import ChildPlan, ProcessPlan
+from sysvisor_runc.child.seal import seal_imports
+from sysvisor_runc.child.stage import SAY_WHY, Call
+from sysvisor_runc.kernel import mount as m
+from sysvisor_runc.kernel.namespaces import unshare
+from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, prctl
+from sysvisor_runc.kernel.syscall import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from sysvisor_runc.child.plan import SeccompFilter
+
+_CLOSE_RANGE_CLOEXEC = 4
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SECCOMP_SET_MODE_FILTER = 1
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
+FAILED_EXIT = 1
+
+
+class Wiring:
+    """What the host made before clone3 and the child inherits.
+
+    Attributes:
+        channel: the child's end of the conversation.
+        join: files that take a "0" from this very process: v1 `tasks`, or `cgroup.procs` of a hybrid's cgroup2.
+        trees: detached mounts by number.
+        start: where the last stage reads one byte before it goes on; -1: do not wait.
+        report: where the last stage says which call failed.
+        last_cap: the kernel's highest capability.
+        state: the container's state for hooks, as JSON with the pid to be filled in by `pid_mark`.
+        leaf: v2: `cgroup.procs` of the delegated leaf, joined once the cgroup namespace is unshared; -1: none.
+        reached: called with the name of each step, for fault injection; None in ordinary runs.
+    """
+
+    __slots__ = ("channel", "join", "last_cap", "leaf", "reached", "report", "start", "state", "trees")
+
+    def __init__(self, channel: Channel, trees: dict[int, int], start: int, report: int, last_cap: int) -> None:
+        self.channel = channel
+        self.trees = trees
+        self.start = start
+        self.report = report
+        self.last_cap = last_cap
+        self.join: list[int] = []
+        self.leaf = -1
+        self.state: Callable[[str], bytes] = lambda status: b"{}"
+        self.reached: Callable[[str], None] | None = None
+
+
+class ChildError(Exception):
+    """A stage failed for a reason that is not a bare system call's; the text is the message."""
+
+
+def run(plan: ChildPlan, wiring: Wiring) -> NoReturn:
+    """Become the container's program. Whatever goes wrong is told to the host, and the process ends."""
+    try:
+        _stages(plan, wiring)
+    except BaseException as error:  # noqa: BLE001  # the boundary of this process: nothing may return into the host's code
+        _tell(wiring.channel, error)
+    os._exit(FAILED_EXIT)
+
+
+def _tell(channel: Channel, error: BaseException) -> None:
+    known = isinstance(error, OSError | ChildError | hook.HookError)
+    text = _os_error(error) if isinstance(error, OSError) else str(error)
+    if not known:
+        text = f"{type(error).__name__}: {text}"
+    try:
+        channel.send(messages.FAILED, text.encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass  # the host is gone: nobody to tell
+
+
+def _os_error(error: OSError) -> str:
+    text = str(error) if hasattr(error, "call") else f"{error.filename or ''}: {error.strerror or error}"
+    return text.removeprefix(": ")
+
+
+def _stages(plan: ChildPlan, wiring: Wiring) -> None:
+    """The whole way, in order. The names given to `reached` are the injection points that the tests fail in turn."""
+    channel = wiring.channel
+    reached = wiring.reached or _nothing
+    prctl(PR_SET_DUMPABLE, 0)
+    os.setsid()
+    if channel.receive() is None:
+        raise ChildError("the command that launches the container is gone")
+    reached("child-cgroup")
+    for fd in wiring.join:
+        os.write(fd, b"0")
+    if plan.new_user:
+        _become_root()
+    if plan.late_namespaces:
+        unshare(plan.late_namespaces)
+    if wiring.leaf >= 0:
+        os.write(wiring.leaf, b"0")
+    if plan.loopback:
+        _bring_up_loopback()
+    reached("child-seal")
+    _preload(plan)
+    seal_imports()
+    rootfs = Rootfs(-1, -1, wiring.trees)
+    if plan.new_mount:
+        rootfs.proc = new_mount("proc", "proc", (), "private procfs")
+    _write_time_offsets(plan, rootfs)
+    if plan.new_mount:
+        reached("child-rootfs")
+        m.mount(None, "/", None, m.MS_SLAVE | m.MS_REC)
+        rootfs.root = wiring.trees[plan.rootfs_tree]
+        attach(rootfs.root, _old_root(), "/")
+        reached("child-mounts")
+    for operation in plan.operations:
+        _execute(operation, rootfs)
+    if plan.runtime_hooks:
+        reached("child-hooks")
+        channel.send(messages.RUNTIME_HOOKS)
+        _await_host(channel)
+    for entry in plan.container_hooks:
+        hook.run_hook(entry, wiring.state("creating"))
+    reached("child-console")
+    if plan.console is not None:
+        _open_console(plan, rootfs, channel)
+    reached("child-pivot")
+    if plan.new_mount:
+        _change_root(plan, rootfs)
+    else:
+        rootfs.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if plan.hostname:
+        syscall("sethostname", os.fsencode(plan.hostname), len(os.fsencode(plan.hostname)), operand=plan.hostname)
+    if plan.domainname:
+        syscall("setdomainname", os.fsencode(plan.domainname), len(os.fsencode(plan.domainname)))
+    reached("child-sysctl")
+    for path, value in plan.sysctl:
+        _write_sysctl(rootfs, path, value)
+    for operation in plan.finish:
+        _execute(operation, rootfs)
+    reached("child-identity")
+    _prepare_process(plan.process, rootfs)
+    _last_stage(plan, wiring, rootfs)
+
+
+def _nothing(step: str) -> None:
+    pass
+
+
+def _preload(plan: ChildPlan) -> None:
+    """Import what only some plans need, while imports still come from where we are installed."""
+    if plan.console is not None:
+        from sysvisor_runc.child import console  # noqa: F401  # used behind the seal
+    if any(getattr(operation, "copy_up", False) for operation in plan.operations):
+        from sysvisor_runc.child import copy  # noqa: F401  # used behind the seal
+
+
+def _become_root() -> None:
+    """Take the ids of the container's root in the new user namespace, whose maps the host has written."""
+    try:
+        os.setgroups([])
+    except PermissionError:
+        pass  # rootless: setgroups is denied in this user namespace (user_namespaces(7))
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    prctl(PR_SET_DUMPABLE, 0)  # a change of ids switches it back on
+
+
+def _write_time_offsets(plan: ChildPlan, rootfs: Rootfs) -> None:
+    if not plan.time_offsets:
+        return
+    proc = rootfs.proc if rootfs.proc >= 0 else os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open("self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        lines = "".join(f"{clock} {seconds} {nanos}\n" for clock, seconds, nanos in plan.time_offsets)
+        os.write(fd, lines.encode())
+    except OSError as error:
+        raise ChildError(f"error setting time offsets: {_os_error(error)}") from error
+    finally:
+        os.close(fd)
+
+
+def _old_root() -> int:
+    """Where the new root is attached until it becomes the root: over `/` itself, which everybody may reach.
+
+    The path of the rootfs may lie in directories that the container's root cannot search.
+    """
+    return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _execute(operation: object, rootfs: Rootfs) -> None:
+    try:
+        operation.execute(rootfs)  # type: ignore[attr-defined]  # Operation is a protocol for the checker only
+    except OSError as error:
+        raise ChildError(f"error mounting {operation.describe()}: {_os_error(error)}") from error  # type: ignore[attr-defined]
+
+
+def _await_host(channel: Channel) -> None:
+    answer = channel.receive()
+    if answer is None or answer[0] != messages.GO_ON:
+        raise ChildError("the command that launches the container is gone")
+
+
+def _open_console(plan: ChildPlan, rootfs: Rootfs, channel: Channel) -> None:
+    from sysvisor_runc.child import console  # loaded before the seal
+
+    wanted = plan.console
+    if wanted is None:
+        return
+    master, slave = console.open_terminal(rootfs)
+    if wanted.height or wanted.width:
+        console.resize(slave, wanted.height, wanted.width)
+    if plan.new_mount:
+        console.show_as_dev_console(rootfs, master, slave)
+    os.fchown(slave, wanted.uid, -1)
+    channel.send(messages.CONSOLE, str(master).encode())
+    _await_host(channel)
+    os.close(master)
+    console.make_controlling(slave)
+
+
+def _change_root(plan: ChildPlan, rootfs: Rootfs) -> None:
+    """Make the new root the root, and nothing of the old one reachable."""
+    os.fchdir(rootfs.root)
+    if plan.no_pivot:
+        _chroot()
+    else:
+        _pivot()
+    if plan.root_propagation is not None:
+        value = plan.root_propagation
+        flags = m.AT_EMPTY_PATH | (m.AT_RECURSIVE if value & m.MS_REC else 0)
+        m.mount_setattr(rootfs.root, "", flags, propagation=value & ~m.MS_REC, operand="/")
+    if plan.root_readonly:
+        m.mount_setattr(rootfs.root, "", m.AT_EMPTY_PATH, attr_set=m.MOUNT_ATTR_RDONLY, operand="/")
+
+
+def _pivot() -> None:
+    """pivot_root(2) onto itself: the old root ends stacked on the new one and is detached from there."""
+    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        m.pivot_root(".", ".")
+        os.fchdir(old)
+    finally:
+        os.close(old)
+    m.umount2(".", m.MNT_DETACH)
+    os.chdir("/")
+
+
+def _chroot() -> None:
+    """For --no-pivot (a host that runs from its initramfs): the new root lies over `/` already.
+
+    The old procfs and sysfs are taken away first: whoever climbs out of the chroot shall not find them.
+    """
+    for path in ("/proc", "/sys"):
+        try:
+            m.umount2(path, m.MNT_DETACH)
+        except OSError:
+            pass  # not a mount point, or locked in a user namespace
+    os.chroot(".")
+    os.chdir("/")
+
+
+def _write_sysctl(rootfs: Rootfs, path: str, value: str) -> None:
+    """Write below /proc/sys through the private procfs: whatever lies over the container's /proc cannot redirect it."""
+    try:
+        fd = os.open(f"sys/{path}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=rootfs.proc)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise ChildError(f"error setting sysctl {path.replace('/', '.')}={value}: {_os_error(error)}") from error
+
+
+def _bring_up_loopback() -> None:
+    """Set IFF_UP on `lo` (netdevice(7)): struct ifreq is 16 bytes of name and a union of 24."""
+    fd = syscall("socket", 2, 2 | os.O_CLOEXEC, 0)  # AF_INET, SOCK_DGRAM
+    try:
+        request = b"lo".ljust(16, b"\0") + bytes(24)
+        request = fcntl.ioctl(fd, _SIOCGIFFLAGS, request)
+        flags = int.from_bytes(request[16:18], "little") | _IFF_UP
+        fcntl.ioctl(fd, _SIOCSIFFLAGS, request[:16] + flags.to_bytes(2, "little") + bytes(22))
+    finally:
+        os.close(fd)
+
+
+def _prepare_process(process: ProcessPlan, rootfs: Rootfs) -> None:
+    """What this process passes on over execve and need not be privileged any more for."""
+    if process.keyring:
+        try:
+            syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, process.keyring.encode() + b"\0", operand=process.keyring)
+        except OSError as error:
+            if error.errno != 38:  # ENOSYS: a kernel without keys
+                raise
+    if process.personality is not None:
+        syscall("personality", process.personality, operand=hex(process.personality))
+    if process.memory_policy is not None:
+        mode, nodes, count = process.memory_policy
+        syscall("set_mempolicy", mode, nodes or 0, count, operand=hex(mode))
+    if process.affinity is not None:
+        os.sched_setaffinity(0, process.affinity)
+    os.umask(0o022 if process.umask is None else process.umask)
+    program.complete_environment(process, rootfs.root)
+
+
+def process_calls(process: ProcessPlan, path: str, last_cap: int, label_fd: int, ready: Ready) -> list[Call]:
+    """The calls of the last stage for `process`: identity, working directory, `ready`, labels, seccomp, execve.
+
+    A filter is loaded before the privileges go unless no_new_privs allows it after the wait; one with a listener is
+    loaded before the wait in any case, while the host is there to take the listener.
+    """
+    seccomp = process.seccomp
+    no_new_privs = process.identity.no_new_privs
+    load = [] if seccomp is None else _seccomp_calls(seccomp, ready)
+    calls = [Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0), Call("prctl", PR_SET_NAME, b"sysvisor-runc\0", 0, 0, 0)]
+    if not no_new_privs:
+        calls += load
+    calls += identity.calls(process.identity, last_cap)
+    calls.append(Call("chdir", os.fsencode(process.cwd) + b"\0", what=f"chdir to cwd ({process.cwd!r})"))
+    if no_new_privs:
+        calls.append(Call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    late = load if no_new_privs else []
+    calls += [*late, *ready.calls] if seccomp is not None and seccomp.notify else [*ready.calls]
+    if label_fd >= 0:
+        label = _label(process)
+        calls.append(Call("write", label_fd, label, len(label), flags=SAY_WHY, what="set the label for the program"))
+    if late and seccomp is not None and not seccomp.notify:
+        calls += late
+    argv = [os.fsencode(arg) for arg in process.args]
+    envp = [os.fsencode(entry) for entry in process.env]
+    calls.append(Call("execve", os.fsencode(path) + b"\0", argv, envp, flags=SAY_WHY, what=f"exec {path}"))
+    return calls
+
+
+class Ready:
+    """How the last stage tells the host that it is there: `calls`, and the channel that a listener is announced on."""
+
+    __slots__ = ("calls", "read_fd", "write_fd")
+
+    def __init__(self, calls: list[Call], read_fd: int, write_fd: int) -> None:
+        self.calls = calls
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+
+
+def _seccomp_calls(seccomp: SeccompFilter, ready: Ready) -> list[Call]:
+    """struct sock_fprog is a u16 count, padding to eight bytes, and a pointer to the instructions."""
+    fprog = stage.Blob((len(seccomp.bpf) // 8).to_bytes(8, "little") + bytes(8), [(8, seccomp.bpf)])
+    what = "load the seccomp filter"
+    if not seccomp.notify:
+        return [Call("seccomp", _SECCOMP_SET_MODE_FILTER, seccomp.flags, fprog, flags=SAY_WHY, what=what)]
+    # The message is LISTENER, its length, and the number of the descriptor, which seccomp(2) stores right there.
+    message = stage.Slot(messages.LISTENER + (4).to_bytes(4, "little"))
+    return [
+        Call("seccomp", _SECCOMP_SET_MODE_FILTER, seccomp.flags, fprog, store=message, what=what),
+        Call("write", ready.write_fd, message, 9, what="hand over the seccomp listener"),
+        Call("read", ready.read_fd, bytes(5), 5, what="wait for the seccomp agent"),
+    ]
+
+
+def _label(process: ProcessPlan) -> bytes:
+    return f"exec {process.apparmor}".encode() if process.apparmor else process.selinux.encode()
+
+
+def _label_file(process: ProcessPlan, proc: int) -> int:
+    """The file that takes the label for the next execve, from the private procfs (CVE-2019-16884); -1: no label."""
+    if not (process.apparmor or process.selinux):
+        return -1
+    for name in ("self/attr/apparmor/exec", "self/attr/exec") if process.apparmor else ("self/attr/exec",):
+        try:
+            return os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+        except FileNotFoundError:
+            continue
+    raise ChildError("no attr/exec in procfs: the kernel has no security module for the label")
+
+
+def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
+    process, channel = plan.process, wiring.channel
+    path = program.find(process, rootfs.root)
+    _make_working_directory(process, rootfs)
+    label_fd = _label_file(process, rootfs.proc)
+    first = 3 + process.preserve_fds
+    keep = [wiring.start, wiring.report, label_fd, channel.read_fd, channel.write_fd]
+    start, report, label_fd, read_fd, write_fd = (_above(fd, first) for fd in keep)
+    # The new numbers survive into the stage and vanish at the program's execve.
+    close_range = Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
+    wait = [Call("close", read_fd), Call("close", write_fd)]
+    if plan.start_hooks:
+        _started_here(plan, wiring)
+    elif start >= 0:
+        wait.append(Call("read", start, bytes(1), 1, what="wait for start"))
+    ready = Ready(wait, read_fd, write_fd)
+    calls = [close_range, *process_calls(process, path, wiring.last_cap, label_fd, ready)]
+    image = stage.build(calls, report_fd=report, prefix=f"exec {path}: ")
+    names = "\n".join(call.what for call in calls)
+    Channel(-1, write_fd).send(messages.READY, names.encode("utf-8", "surrogateescape"))
+    os.execve(stage.memory_file(image), ["sysvisor-runc", "init"], {})
+
+
+def _above(fd: int, lowest: int) -> int:
+    """`fd` under a number that is not one of those handed to the program, open over execve."""
+    return -1 if fd < 0 else fcntl.fcntl(fd, fcntl.F_DUPFD, lowest)
+
+
+def _make_working_directory(process: ProcessPlan, rootfs: Rootfs) -> None:
+    """Make the working directory if it is missing, as runc does."""
+    try:
+        os.close(paths.make_directory(rootfs.root, process.cwd))
+    except OSError:
+        pass  # the stage's chdir says what is wrong with it, as the user whom it concerns
+
+
+def _started_here(plan: ChildPlan, wiring: Wiring) -> None:
+    """startContainer hooks run after `start`, in the container, before the program: this process waits itself."""
+    wiring.channel.send(messages.LAUNCHED)
+    if wiring.start >= 0:
+        os.read(wiring.start, 1)
+    for entry in plan.start_hooks:
+        hook.run_hook(entry, wiring.state("created"), inside=True)
+

@@ -1,0 +1,519 @@
+"""The operations that furnish a root file system: values that can describe themselves and execute.
+
+`plan/` makes and orders them, the child executes them in order on a `Rootfs`. They decide nothing. Destinations are
+reached through child.paths only, sources through descriptors or through the old root. May import kernel and child.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from sysvisor_runc.child import paths
+from sysvisor_runc.kernel import mount as m
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    class Operation(Protocol):
+        """What the plan is made of."""
+
+        def describe(self) -> str: ...
+        def execute(self, rootfs: Rootfs) -> None: ...
+
+
+class Rootfs:
+    """What operations work on.
+
+    Attributes:
+        root: the root directory (O_PATH), its mount attached in this mount namespace.
+        proc: a private procfs of the container's pid namespace, never reachable by path; -1 where there is none.
+        trees: detached mounts that the host opened, by the number that the plan gave them.
+        kept: mounts that a later operation or the child refers to by name ("devpts").
+        devnull: /dev/null of the host (O_PATH), verified; -1 until needed.
+    """
+
+    __slots__ = ("devnull", "kept", "proc", "root", "trees")
+
+    def __init__(self, root: int, proc: int, trees: dict[int, int]) -> None:
+        self.root = root
+        self.proc = proc
+        self.trees = trees
+        self.kept: dict[str, int] = {}
+        self.devnull = -1
+
+    def null_device(self) -> int:
+        """The host's /dev/null, proved to be the character device 1:3 (CVE-2025-31133 swapped the container's)."""
+        if self.devnull < 0:
+            fd = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+            status = os.fstat(fd)
+            if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
+                os.close(fd)
+                raise OSError(19, os.strerror(19), "/dev/null")  # ENODEV
+            self.devnull = fd
+        return self.devnull
+
+
+class Attributes:
+    """Mount attributes as mount_setattr(2) takes them: what to set and clear on the mount, and on the whole tree."""
+
+    __slots__ = ("clear", "clear_tree", "propagation", "set", "set_tree")
+
+    def __init__(
+        self,
+        set: int = 0,
+        clear: int = 0,
+        set_tree: int = 0,
+        clear_tree: int = 0,
+        propagation: Sequence[int] = (),
+    ) -> None:
+        self.set = set
+        self.clear = clear
+        self.set_tree = set_tree
+        self.clear_tree = clear_tree
+        self.propagation = tuple(propagation)
+
+    def describe(self) -> str:
+        """The attributes as words, empty where there are none."""
+        words = [name for bit, name in _ATTRIBUTE_NAMES if self.set & bit]
+        words += ["no-" + name for bit, name in _ATTRIBUTE_NAMES if self.clear & bit]
+        words += ["tree-" + name for bit, name in _ATTRIBUTE_NAMES if self.set_tree & bit]
+        words += ["tree-no-" + name for bit, name in _ATTRIBUTE_NAMES if self.clear_tree & bit]
+        words += [propagation_name(p) for p in self.propagation]
+        return f" [{' '.join(words)}]" if words else ""
+
+    def apply(self, tree: int, operand: str) -> None:
+        """Set them on the mount `tree`; propagation is separate, since it may have to wait for the mount's place."""
+        if self.set_tree or self.clear_tree:
+            _setattr(tree, m.AT_RECURSIVE, self.set_tree, self.clear_tree, operand)
+        if self.set or self.clear:
+            _setattr(tree, 0, self.set, self.clear, operand)
+
+    def apply_propagation(self, tree: int, operand: str) -> None:
+        for value in self.propagation:
+            recursive = m.AT_RECURSIVE if value & m.MS_REC else 0
+            flags = m.AT_EMPTY_PATH | recursive
+            m.mount_setattr(tree, "", flags, propagation=value & ~m.MS_REC, operand=operand)
+
+
+_ATTRIBUTE_NAMES = (
+    (m.MOUNT_ATTR_RDONLY, "ro"),
+    (m.MOUNT_ATTR_NOSUID, "nosuid"),
+    (m.MOUNT_ATTR_NODEV, "nodev"),
+    (m.MOUNT_ATTR_NOEXEC, "noexec"),
+    (m.MOUNT_ATTR_NOATIME, "noatime"),
+    (m.MOUNT_ATTR_STRICTATIME, "strictatime"),
+    (m.MOUNT_ATTR_NODIRATIME, "nodiratime"),
+    (m.MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+)
+_PROPAGATION_NAMES = {m.MS_SHARED: "shared", m.MS_SLAVE: "slave", m.MS_PRIVATE: "private", m.MS_UNBINDABLE: "unbindable"}
+
+
+def propagation_name(value: int) -> str:
+    """`rslave` for MS_SLAVE|MS_REC, and so on."""
+    return ("r" if value & m.MS_REC else "") + _PROPAGATION_NAMES.get(value & ~m.MS_REC, hex(value))
+
+
+def _setattr(tree: int, flags: int, attr_set: int, attr_clr: int, operand: str) -> None:
+    if (attr_set | attr_clr) & (m.MOUNT_ATTR__ATIME):
+        attr_clr |= m.MOUNT_ATTR__ATIME  # the atime modes exclude each other: the kernel wants the field cleared first
+    m.mount_setattr(tree, "", flags | m.AT_EMPTY_PATH, attr_set=attr_set, attr_clr=attr_clr, operand=operand)
+
+
+def attach(tree: int, destination: int, operand: str) -> None:
+    """Mount the detached `tree` on the open path `destination`."""
+    flags = m.MOVE_MOUNT_F_EMPTY_PATH | m.MOVE_MOUNT_T_EMPTY_PATH
+    m.move_mount(tree, "", destination, "", flags, operand=operand)
+
+
+class BindMount:
+    """Show a tree of the host, opened beforehand as number `tree`, at `destination`."""
+
+    __slots__ = ("attributes", "destination", "idmap", "recursive", "source", "tree")
+
+    def __init__(
+        self, tree: int, source: str, destination: str, *, recursive: bool, attributes: Attributes, idmap: str = ""
+    ) -> None:
+        self.tree = tree
+        self.source = source
+        self.destination = destination
+        self.recursive = recursive
+        self.attributes = attributes
+        self.idmap = idmap
+
+    def describe(self) -> str:
+        verb = "rbind" if self.recursive else "bind"
+        idmap = f" {self.idmap}" if self.idmap else ""
+        return f"{verb} {self.source} -> {self.destination}{idmap}{self.attributes.describe()}"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        tree = rootfs.trees[self.tree]
+        self.attributes.apply(tree, self.destination)
+        if stat.S_ISDIR(os.fstat(tree).st_mode):
+            destination = paths.make_directory(rootfs.root, self.destination)
+        else:
+            destination = paths.make_file(rootfs.root, self.destination)
+        try:
+            attach(tree, destination, self.destination)
+        finally:
+            os.close(destination)
+        self.attributes.apply_propagation(tree, self.destination)
+
+
+class FilesystemMount:
+    """Mount a new instance of a file system at `destination`.
+
+    Attributes:
+        options: file system parameters in order, `(key, None)` for a flag.
+        ordinary: the destination must be a directory with no symbolic link on the way (procfs and sysfs).
+        keep: a name under which later steps find the mount.
+        copy_up: fill a tmpfs with what the directory below holds (the option `tmpcopyup`).
+    """
+
+    __slots__ = ("attributes", "copy_up", "destination", "fstype", "keep", "mode", "options", "ordinary", "source")
+
+    def __init__(
+        self,
+        fstype: str,
+        source: str,
+        destination: str,
+        *,
+        attributes: Attributes,
+        options: Sequence[tuple[str, str | None]] = (),
+        ordinary: bool = False,
+        keep: str = "",
+        copy_up: bool = False,
+        mode: int = 0o755,
+    ) -> None:
+        self.fstype = fstype
+        self.source = source
+        self.destination = destination
+        self.attributes = attributes
+        self.options = tuple(options)
+        self.ordinary = ordinary
+        self.keep = keep
+        self.copy_up = copy_up
+        self.mode = mode
+
+    def describe(self) -> str:
+        options = ",".join(k if v is None else f"{k}={v}" for k, v in self.options)
+        extra = f" {options}" if options else ""
+        copy_up = " copying up" if self.copy_up else ""
+        return f"mount {self.fstype} on {self.destination}{extra}{copy_up}{self.attributes.describe()}"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        destination = self._destination(rootfs)
+        try:
+            options = self._options(destination)
+            if any(v is not None and len(os.fsencode(v)) > m.FSCONFIG_STRING_MAX for _, v in options):
+                tree = self._mount_by_path(destination, options)
+                self.attributes.apply(tree, self.destination)
+            else:
+                tree = new_mount(self.fstype, self.source, options, self.destination)
+                if self.copy_up:
+                    _copy_up(destination, tree)
+                self.attributes.apply(tree, self.destination)
+                attach(tree, destination, self.destination)
+        finally:
+            os.close(destination)
+        self.attributes.apply_propagation(tree, self.destination)
+        if self.keep:
+            rootfs.kept[self.keep] = tree
+        else:
+            os.close(tree)
+
+    def _destination(self, rootfs: Rootfs) -> int:
+        if not self.ordinary:
+            return paths.make_directory(rootfs.root, self.destination, self.mode)
+        try:
+            return paths.open_no_symlinks(rootfs.root, self.destination, os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno in (paths.ELOOP, paths.ENOTDIR):
+                problem = f"filesystem {self.fstype!r} must be mounted on ordinary directory"
+                raise OSError(error.errno, problem, self.destination) from None
+            if error.errno != paths.ENOENT:
+                raise
+        os.close(paths.make_directory(rootfs.root, self.destination, self.mode))
+        return paths.open_no_symlinks(rootfs.root, self.destination, os.O_PATH | os.O_DIRECTORY)
+
+    def _options(self, destination: int) -> list[tuple[str, str | None]]:
+        """A tmpfs takes the mode of the directory it covers unless told otherwise, as with runc."""
+        options = list(self.options)
+        if self.fstype == "tmpfs" and not any(key == "mode" for key, _ in options):
+            options.append(("mode", f"{stat.S_IMODE(os.fstat(destination).st_mode):o}"))
+        return options
+
+    def _mount_by_path(self, destination: int, options: list[tuple[str, str | None]]) -> int:
+        """mount(2) on the current directory: for values that fsconfig(2) is too short for (overlay's lowerdir)."""
+        data = ",".join(k if v is None else f"{k}={v}" for k, v in options)
+        os.fchdir(destination)
+        m.mount(self.source, ".", self.fstype, 0, data)
+        os.chdir("/")
+        return paths.open_in_root(destination, ".", os.O_PATH | os.O_DIRECTORY)
+
+
+def new_mount(fstype: str, source: str, options: Sequence[tuple[str, str | None]], operand: str) -> int:
+    """A detached mount of a new `fstype`; an error carries what the kernel logged on the context."""
+    context = m.fsopen(fstype)
+    try:
+        if source:
+            m.fsconfig(context, m.FSCONFIG_SET_STRING, "source", source)
+        for key, value in options:
+            command = m.FSCONFIG_SET_FLAG if value is None else m.FSCONFIG_SET_STRING
+            m.fsconfig(context, command, key, value)
+        m.fsconfig(context, m.FSCONFIG_CMD_CREATE)
+        return m.fsmount(context, operand=operand)
+    except OSError as error:
+        said = m.fs_log(context)
+        if said:
+            error.strerror = f"{error.strerror} ({said})"
+        raise
+    finally:
+        os.close(context)
+
+
+def _copy_up(source: int, tree: int) -> None:
+    """Copy the directory `source` into the new tmpfs `tree`, with owners, modes and links."""
+    from sysvisor_runc.child.copy import copy_tree
+
+    copy_tree(source, tree)
+
+
+class MakeDevice:
+    """Make a device node, or where a user namespace forbids that, show the host's node in its place."""
+
+    __slots__ = ("bind", "gid", "kind", "major", "minor", "mode", "path", "uid")
+
+    def __init__(
+        self, path: str, kind: str, major: int, minor: int, mode: int, uid: int, gid: int, *, bind: bool
+    ) -> None:
+        self.path = path
+        self.kind = kind
+        self.major = major
+        self.minor = minor
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.bind = bind
+
+    def describe(self) -> str:
+        if self.bind:
+            return f"bind device {self.path}"
+        number = "" if self.kind == "p" else f" {self.major}:{self.minor}"
+        return f"mknod {self.path} {self.kind}{number} mode {self.mode:04o} owner {self.uid}:{self.gid}"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        if self.bind:
+            self._bind(rootfs)
+            return
+        parent, name = paths.open_parent(rootfs.root, self.path)
+        try:
+            self._make(parent, name)
+        finally:
+            os.close(parent)
+
+    def _make(self, parent: int, name: str) -> None:
+        """Make the node; what a rootfs holds there already stays if it is this very device (rule of the runtime-spec)."""
+        kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.kind]
+        number = 0 if self.kind == "p" else os.makedev(self.major, self.minor)
+        try:
+            os.mknod(name, kind | self.mode, number, dir_fd=parent)
+        except FileExistsError:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_IFMT(status.st_mode) != kind or (self.kind != "p" and status.st_rdev != number):
+                raise
+        node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            status = os.fstat(node)
+            if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != number:
+                raise OSError(17, os.strerror(17), self.path)  # EEXIST: swapped since
+            os.chown(name, self.uid, self.gid, dir_fd=parent, follow_symlinks=False)
+            os.chmod(name, self.mode, dir_fd=parent)
+        finally:
+            os.close(node)
+
+    def _bind(self, rootfs: Rootfs) -> None:
+        tree = m.open_tree(m.AT_FDCWD, self.path, m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_SYMLINK_NOFOLLOW)
+        try:
+            destination = paths.make_file(rootfs.root, self.path)
+            try:
+                attach(tree, destination, self.path)
+            finally:
+                os.close(destination)
+        finally:
+            os.close(tree)
+
+
+class Symlink:
+    """Make a symbolic link; one that is there already stays as it is."""
+
+    __slots__ = ("path", "replace", "target")
+
+    def __init__(self, target: str, path: str, *, replace: bool = False) -> None:
+        self.target = target
+        self.path = path
+        self.replace = replace
+
+    def describe(self) -> str:
+        return f"symlink {self.path} -> {self.target}"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        parent, name = paths.open_parent(rootfs.root, self.path)
+        try:
+            if self.replace:
+                try:
+                    os.unlink(name, dir_fd=parent)
+                except FileNotFoundError:
+                    pass
+            os.symlink(self.target, name, dir_fd=parent)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(parent)
+
+
+class WriteFile:
+    """Write a small file, such as those under /run/host that tell an init about its container."""
+
+    __slots__ = ("data", "mode", "path")
+
+    def __init__(self, path: str, data: bytes, mode: int = 0o444) -> None:
+        self.path = path
+        self.data = data
+        self.mode = mode
+
+    def describe(self) -> str:
+        return f"write {self.path} ({len(self.data)} bytes, mode {self.mode:04o})"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        parent, name = paths.open_parent(rootfs.root, self.path)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, flags, self.mode, dir_fd=parent)
+        finally:
+            os.close(parent)
+        try:
+            os.write(fd, self.data)
+            os.fchmod(fd, self.mode)
+        finally:
+            os.close(fd)
+
+
+class MakeNode:
+    """Make an inaccessible placeholder of a kind (`f d p s c b`), as systemd keeps under /run/host/inaccessible."""
+
+    __slots__ = ("kind", "path")
+
+    def __init__(self, path: str, kind: str) -> None:
+        self.path = path
+        self.kind = kind
+
+    def describe(self) -> str:
+        return f"placeholder {self.path} ({self.kind})"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        if self.kind == "d":
+            os.close(paths.make_directory(rootfs.root, self.path, 0))
+            return
+        parent, name = paths.open_parent(rootfs.root, self.path)
+        kind = {"f": stat.S_IFREG, "p": stat.S_IFIFO, "s": stat.S_IFSOCK, "c": stat.S_IFCHR, "b": stat.S_IFBLK}[self.kind]
+        try:
+            os.mknod(name, kind, 0, dir_fd=parent)
+        except (FileExistsError, PermissionError):
+            pass  # device 0:0 of either kind may be refused in a user namespace: the other placeholders do
+        finally:
+            os.close(parent)
+
+
+class Remount:
+    """Set attributes on the mount at `path` once what had to be made below it is there."""
+
+    __slots__ = ("attributes", "path")
+
+    def __init__(self, path: str, attributes: Attributes) -> None:
+        self.path = path
+        self.attributes = attributes
+
+    def describe(self) -> str:
+        return f"remount {self.path}{self.attributes.describe()}"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        fd = paths.open_in_root(rootfs.root, self.path)
+        try:
+            self.attributes.apply(fd, self.path)
+            self.attributes.apply_propagation(fd, self.path)
+        finally:
+            os.close(fd)
+
+
+class MaskPath:
+    """Hide `path`: a file under the null device, a directory under an empty read-only tmpfs; absent ones are fine."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        try:
+            destination = paths.open_in_root(rootfs.root, self.path)
+        except OSError as error:
+            if error.errno in (paths.ENOENT, paths.ENOTDIR):
+                return
+            raise
+        try:
+            if stat.S_ISDIR(os.fstat(destination).st_mode):
+                tree = self._empty_directory(rootfs)
+            else:
+                null = rootfs.null_device()
+                tree = m.open_tree(null, "", m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_EMPTY_PATH)
+            try:
+                attach(tree, destination, self.path)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(destination)
+
+    def _empty_directory(self, rootfs: Rootfs) -> int:
+        """One tmpfs serves every masked directory: a super block costs 0.1 ms and memory, a clone next to nothing."""
+        first = rootfs.kept.get("mask")
+        if first is None:
+            first = new_mount("tmpfs", "tmpfs", (("nr_inodes", "1"), ("mode", "755")), self.path)
+            _setattr(first, 0, m.MOUNT_ATTR_RDONLY, 0, self.path)
+            rootfs.kept["mask"] = first
+        return m.open_tree(first, "", m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_EMPTY_PATH)
+
+
+class ReadonlyPath:
+    """Make the tree at `path` read-only by a bind of it onto itself; an absent one is fine."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def describe(self) -> str:
+        return f"readonly {self.path}"
+
+    def execute(self, rootfs: Rootfs) -> None:
+        try:
+            destination = paths.open_in_root(rootfs.root, self.path)
+        except OSError as error:
+            if error.errno in (paths.ENOENT, paths.ENOTDIR):
+                return
+            raise
+        try:
+            flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_EMPTY_PATH | m.AT_RECURSIVE
+            tree = m.open_tree(destination, "", flags)
+            try:
+                _setattr(tree, 0, m.MOUNT_ATTR_RDONLY, 0, self.path)
+                attach(tree, destination, self.path)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(destination)

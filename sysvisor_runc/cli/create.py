@@ -1,0 +1,61 @@
+"""`create`: make a container whose init waits for `start`."""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc.launch.create import Request, create
+from sysvisor_runc.launch.interrupt import interruptible
+from sysvisor_runc.launch.undo import UndoStack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cli.parse import Options
+
+
+def run(options: Options) -> int:
+    """Create the container and return once it waits."""
+    request = request_from(options)
+    with interruptible(), UndoStack() as undo:
+        created = create(request, undo)
+        undo.keep()
+    created.entry.close()
+    return 0
+
+
+def request_from(options: Options) -> Request:
+    """The request for `create` and `run`, whose flags are the same."""
+    shared = options.globals
+    request = Request(
+        shared.root,
+        options.args[0],
+        options.text("bundle") or os.getcwd(),
+        {
+            "systemdCgroup": shared.systemd_cgroup,
+            "noSysvisorFs": shared.no_sysvisor_fs,
+            "noSyscont": shared.no_syscont,
+            "rootless": shared.rootless is True,
+            "noPivot": options.flag("no-pivot"),
+            "noNewKeyring": options.flag("no-new-keyring"),
+        },
+    )
+    request.console_socket = options.text("console-socket") or ""
+    request.pidfd_socket = options.text("pidfd-socket") or ""
+    request.pid_file = options.text("pid-file") or ""
+    request.no_pivot = options.flag("no-pivot")
+    request.no_new_keyring = options.flag("no-new-keyring")
+    request.preserve_fds = preserved(options)
+    request.syscont = not shared.no_syscont
+    request.systemd_cgroup = shared.systemd_cgroup
+    request.uid_shift = options.text("uid-shift") or "idmap"
+    if options.texts("set-credential") or options.texts("load-credential"):
+        from sysvisor_runc.launch.credentials import read_credentials
+
+        request.credentials = read_credentials(options.texts("set-credential"), options.texts("load-credential"))
+    return request
+
+
+def preserved(options: Options) -> int:
+    """How many descriptors after stderr the program gets: those of --preserve-fds, and of socket activation."""
+    listen = os.environ.get("LISTEN_FDS", "")
+    return (options.number("preserve-fds") or 0) + (int(listen) if listen.isdigit() else 0)

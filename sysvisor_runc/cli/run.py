@@ -1,0 +1,61 @@
+"""`run`: create a container, start it, and unless detached wait for it and clean up."""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc.cli.create import request_from
+from sysvisor_runc.launch import destroy, start
+from sysvisor_runc.launch.create import Created, create
+from sysvisor_runc.launch.interrupt import interruptible
+from sysvisor_runc.launch.undo import UndoStack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cli.parse import Options
+
+
+def run(options: Options) -> int:
+    """Run the container; the exit code is its init's, 128+n where a signal ended it."""
+    request = request_from(options)
+    request.immediate = True
+    request.detached = options.flag("detach")
+    if not request.detached and not options.flag("no-subreaper"):
+        from sysvisor_runc.kernel.prctl import PR_SET_CHILD_SUBREAPER, prctl
+
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+    with interruptible(), UndoStack() as undo:
+        created = create(request, undo)
+        if request.detached:
+            start.release(created)
+            undo.keep()
+            created.entry.close()
+            return 0
+        code = _attended(created, undo)
+    if not options.flag("keep"):
+        _clean_up(created)
+    created.entry.close()
+    return code
+
+
+def _attended(created: Created, undo: UndoStack) -> int:
+    """Start the container with our signals going to it, and wait for its end."""
+    if created.console >= 0:
+        from sysvisor_runc.aio.foreground import relay
+
+        code = relay(created, lambda: start.release(created))
+    else:
+        from sysvisor_runc.launch import foreground
+
+        signal_fd = foreground.forwarded_signals()
+        start.release(created)
+        code = foreground.wait_forwarding(created.child, signal_fd)
+        os.close(signal_fd)
+    undo.keep()
+    created.child.close()
+    return code
+
+
+def _clean_up(created: Created) -> None:
+    with created.entry.lock():
+        destroy.destroy(created.entry, created.record)

@@ -1,0 +1,17 @@
+"""`start`: let the init of a created container execute its program."""
+
+from __future__ import annotations
+
+from sysvisor_runc.launch.start import start
+from sysvisor_runc.state.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cli.parse import Options
+
+
+def run(options: Options) -> int:
+    """Start the container; returns once its program runs."""
+    with Store(options.globals.root).open(options.args[0]) as entry, entry.lock():
+        start(entry, entry.load())
+    return 0

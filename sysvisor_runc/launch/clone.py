@@ -1,0 +1,144 @@
+"""Bring the child into being: clone3, or where namespaces are joined by path, through a first stage that joins them."""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc.child import channel as messages
+from sysvisor_runc.child import main as child_main
+from sysvisor_runc.errors import LaunchError
+from sysvisor_runc.kernel import namespaces as ns
+from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
+from sysvisor_runc.kernel.signals import reset_signals
+from sysvisor_runc.kernel.syscall import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from sysvisor_runc.child.channel import Channel
+    from sysvisor_runc.child.main import Wiring
+    from sysvisor_runc.plan.plan import Plan
+
+
+class Child:
+    """A process that we cloned: `pid`, and `pidfd` while it is open."""
+
+    __slots__ = ("pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+
+    def kill(self) -> None:
+        """Kill and reap it; fine if it is dead already."""
+        try:
+            syscall("pidfd_send_signal", self.pidfd, 9, 0, 0)
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            if error.errno != 3:  # ESRCH
+                raise
+        self.reap()
+
+    def reap(self) -> int:
+        """Wait for its end; the wait status, 0 where somebody else has reaped it."""
+        try:
+            return os.waitpid(self.pid, 0)[1]
+        except ChildProcessError:
+            return 0
+
+    def close(self) -> None:
+        """Close the pidfd."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def clone_child(plan: Plan, wiring: Wiring, cgroup_fd: int | None, close_in_child: list[int], host: Channel) -> Child:
+    """Clone the container's first process, which waits for GO on its channel.
+
+    `close_in_child` are descriptors of the host's that must not be open there: the lock, the host's end.
+
+    Raises:
+        LaunchError: a namespace cannot be made or joined.
+    """
+    try:
+        if plan.join:
+            return _through_first_stage(plan, wiring, cgroup_fd, close_in_child, host)
+        pid, pidfd = ns.clone3(plan.clone_flags, cgroup_fd=cgroup_fd)
+    except OSError as error:
+        raise LaunchError(f"unable to start container process: {error}", hint=_hint(error)) from error
+    if pid == 0:
+        _child(plan, wiring, close_in_child)
+    return Child(pid, pidfd)
+
+
+def _child(plan: Plan, wiring: Wiring, close_in_child: list[int]) -> NoReturn:
+    try:
+        reset_signals()
+        for fd in close_in_child:
+            os.close(fd)
+        child_main.run(plan.child, wiring)
+    finally:
+        os._exit(1)
+
+
+def _through_first_stage(
+    plan: Plan, wiring: Wiring, cgroup_fd: int | None, close_in_child: list[int], host: Channel
+) -> Child:
+    """The first stage joins the namespaces that exist, then clones the child as our own (CLONE_PARENT) and ends."""
+    read_end, write_end = os.pipe()
+    first, pidfd = ns.clone3(0)
+    if first == 0:
+        _first_stage(plan, wiring, cgroup_fd, close_in_child, write_end)
+    os.close(write_end)
+    answer = os.read(read_end, 4)
+    os.close(read_end)
+    os.close(pidfd)
+    os.waitpid(first, 0)
+    if len(answer) < 4:
+        message = host.receive() if _readable(host.read_fd) else None
+        text = message[1].decode("utf-8", "surrogateescape") if message and message[0] == messages.FAILED else "no word"
+        raise LaunchError(f"unable to start container process: {text}")
+    pid = int.from_bytes(answer, "little")
+    return Child(pid, os.pidfd_open(pid))
+
+
+def _first_stage(
+    plan: Plan, wiring: Wiring, cgroup_fd: int | None, close_in_child: list[int], write_end: int
+) -> NoReturn:
+    try:
+        reset_signals()
+        # A container that shares the pid namespace must not look into this process (CVE-2016-9962).
+        prctl(PR_SET_DUMPABLE, 0)
+        opened = [(flag, path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)) for flag, path in plan.join]
+        for flag, path, fd in opened:
+            ns.setns(fd, flag, operand=path)
+        pid, _ = ns.clone3(plan.clone_flags | ns.CLONE_PARENT, cgroup_fd=cgroup_fd)
+        if pid == 0:
+            os.close(write_end)
+            _child(plan, wiring, close_in_child)
+        os.write(write_end, pid.to_bytes(4, "little"))
+        os._exit(0)
+    except OSError as error:
+        text = str(error) if error.filename is None else f"namespace {error.filename!r}: {(error.strerror or '').lower()}"
+        wiring.channel.send(messages.FAILED, text.encode("utf-8", "surrogateescape"))
+    finally:
+        os._exit(1)
+
+
+def _readable(fd: int) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _hint(error: OSError) -> str | None:
+    if error.errno == 28:  # ENOSPC
+        return "raise /proc/sys/user/max_*_namespaces"
+    if error.errno == 1:  # EPERM
+        return "run as root, or allow unprivileged user namespaces (kernel.unprivileged_userns_clone)"
+    return None

@@ -1,0 +1,554 @@
+"""Create a container: the host's side of a launch, from the bundle to an init that waits.
+
+Every thing acquired goes on the undo stack. Used by `create` and by `run`, which differ in who starts init and when.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc import log
+from sysvisor_runc.cgroup.driver import open_driver
+from sysvisor_runc.cgroup.layout import detect
+from sysvisor_runc.cgroup.manager import Manager
+from sysvisor_runc.cgroup.settings import convert as cgroup_settings
+from sysvisor_runc.child import channel as messages
+from sysvisor_runc.child.main import Wiring
+from sysvisor_runc.errors import LaunchError, SpecError, reason
+from sysvisor_runc.kernel import capability
+from sysvisor_runc.kernel.namespaces import CLONE_NEWUSER
+from sysvisor_runc.kernel.prctl import capget
+from sysvisor_runc.launch import hooks, limits, trees, userns
+from sysvisor_runc.launch.clone import Child, clone_child
+from sysvisor_runc.launch.conversation import LAUNCHED, Conversation
+from sysvisor_runc.launch.steps import FAULT, reached
+from sysvisor_runc.plan import build
+from sysvisor_runc.plan.mounts import CgroupView
+from sysvisor_runc.spec.load import load
+from sysvisor_runc.state.process import handle_of, start_time
+from sysvisor_runc.state.record import new_record
+from sysvisor_runc.state.store import Entry, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.devices import Devices
+    from sysvisor_runc.cgroup.layout import Layout
+    from sysvisor_runc.cgroup.settings import Setting, UsageCheck
+    from sysvisor_runc.launch.undo import UndoStack
+    from sysvisor_runc.plan.plan import Plan
+    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.spec.types import IDMapping, Spec
+    from sysvisor_runc.state.record import CgroupRecord, Flags, Record, SubidRecord
+    from sysvisor_runc.syscont.traits import Traits
+
+
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        detached: nobody will relay a terminal, so one needs `console_socket`.
+        immediate: start without waiting for `start` (`run`).
+        flags: the global flags to store with the container.
+        credentials: name to data, for a system container's init.
+        uid_shift: "idmap", "chown" or "none".
+    """
+
+    __slots__ = (
+        "bundle",
+        "console_socket",
+        "container_id",
+        "credentials",
+        "detached",
+        "flags",
+        "immediate",
+        "no_new_keyring",
+        "no_pivot",
+        "pid_file",
+        "pidfd_socket",
+        "preserve_fds",
+        "root",
+        "syscont",
+        "systemd_cgroup",
+        "uid_shift",
+    )
+
+    def __init__(self, root: str, container_id: str, bundle: str, flags: Flags) -> None:
+        self.root = root
+        self.container_id = container_id
+        self.bundle = bundle
+        self.flags = flags
+        self.detached = True
+        self.immediate = False
+        self.console_socket = ""
+        self.pidfd_socket = ""
+        self.pid_file = ""
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.preserve_fds = 0
+        self.syscont = True
+        self.systemd_cgroup = False
+        self.credentials: dict[str, bytes] = {}
+        self.uid_shift = "idmap"
+
+
+class Created:
+    """A container whose init waits.
+
+    Attributes:
+        start: write one byte here to let init go on; -1 after `create`, where exec.fifo does it.
+        report: reads what the last stage could not do; end of file once the program runs.
+        console: the terminal's master, -1 where there is none or it was sent away.
+    """
+
+    __slots__ = ("child", "console", "conversation", "entry", "manager", "plan", "record", "report", "start")
+
+    def __init__(
+        self,
+        entry: Entry,
+        record: Record,
+        plan: Plan,
+        child: Child,
+        manager: Manager,
+        *,
+        conversation: Conversation,
+        start: int,
+        report: int,
+        console: int,
+    ) -> None:
+        self.entry = entry
+        self.record = record
+        self.plan = plan
+        self.child = child
+        self.manager = manager
+        self.conversation = conversation
+        self.start = start
+        self.report = report
+        self.console = console
+
+    def state(self, status: str) -> bytes:
+        """The container's state for a hook."""
+        record = self.record
+        pid = self.child.pid if status != "stopped" else 0
+        return hooks.state_json(
+            record["id"], record["ociVersion"], status, pid, record["bundle"], record["annotations"]
+        )
+
+
+def create(request: Request, undo: UndoStack) -> Created:
+    """Create the container; what it took is on `undo`, for the caller to keep or unwind.
+
+    Raises:
+        SysvisorError: something failed; nothing is left behind once `undo` is unwound.
+    """
+    launch = _Launch(request, undo)
+    launch.prepare()
+    launch.acquire()
+    return launch.converse()
+
+
+class _Launch:
+    """One launch: the values that its steps hand to each other."""
+
+    def __init__(self, request: Request, undo: UndoStack) -> None:
+        self.request = request
+        self.undo = undo
+        self.bundle = os.path.abspath(request.bundle)
+        self.layout: Layout = detect()
+        self.traits: Traits | None = None
+        self.subid: SubidRecord | None = None
+        self.spec: Spec
+        self.entry: Entry
+        self.plan: Plan
+        self.manager: Manager
+        self.record: Record
+        self.settings: list[Setting | UsageCheck | Devices] = []
+        self.opened: dict[int, int] = {}
+        self.console = -1
+
+    # ---- before anything is acquired outside the state root
+
+    def prepare(self) -> None:
+        """Load the spec, make the state entry, convert, and plan."""
+        request = self.request
+        added = ("user", "cgroup", "time") if request.syscont else ()
+        self.spec = load(self.bundle, added=added)
+        self._check_terminal()
+        store = Store(request.root)
+        reached("state")
+        self.entry = store.create(request.container_id)
+        self.undo.push("state directory", self.entry.remove)
+        if request.syscont:
+            self._convert()
+        reached("plan")
+        self.manager = open_driver(
+            self.layout,
+            (self.spec.get("linux") or {}).get("cgroupsPath"),
+            request.container_id,
+            systemd=request.systemd_cgroup,
+            delegated=self.traits is not None and self.traits.delegate_cgroup,
+        )
+        self.plan = build.build(self.spec, self._facts())
+        resources = (self.spec.get("linux") or {}).get("resources") or {}
+        self.settings = cgroup_settings(resources, self.layout.kind)
+        self.plan.settings = self.settings
+        self._check_rootfs()
+        if log.debugging():
+            for line in self.plan.describe():
+                log.debug(f"plan: {line}")
+
+    def _convert(self) -> None:
+        from sysvisor_runc.launch.syscont import convert_spec
+
+        converted = convert_spec(self.spec, self.request, self.bundle, self.layout, self.entry, self.undo)
+        self.spec, self.traits, self.subid = converted
+
+    def _check_terminal(self) -> None:
+        request = self.request
+        terminal = self.spec["process"].get("terminal", False)
+        if terminal and request.detached and not request.console_socket:
+            raise LaunchError(
+                "cannot allocate tty if sysvisor-runc will detach without setting console socket",
+                hint="give --console-socket, or set process.terminal to false",
+            )
+        if request.console_socket and not (terminal and request.detached):
+            raise LaunchError("cannot use console socket if sysvisor-runc will not detach or allocate tty")
+
+    def _facts(self) -> build.Facts:
+        linux = self.spec.get("linux") or {}
+        namespaces = linux.get("namespaces") or ()
+        has_cgroupns = any(n["type"] == "cgroup" for n in namespaces)
+        _, held, _ = capget()
+        known = (1 << capability.last_cap() + 1) - 1
+        view = _cgroup_view(self.manager, self.layout, namespace=has_cgroupns)
+        facts = build.Facts(self.request.container_id, self.bundle, view, held=held, known=known)
+        facts.no_pivot = self.request.no_pivot
+        facts.no_new_keyring = self.request.no_new_keyring
+        facts.preserve_fds = self.request.preserve_fds
+        facts.traits = self.traits
+        facts.seccomp = self._seccomp()
+        return facts
+
+    def _seccomp(self) -> Filter | None:
+        profile = (self.spec.get("linux") or {}).get("seccomp")
+        if not profile or not profile.get("defaultAction"):
+            return None
+        from sysvisor_runc.plan.seccomp import compile
+
+        return compile(profile, f"{self.request.root}/@seccomp")
+
+    def _check_rootfs(self) -> None:
+        try:
+            fd = os.open(self.plan.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            hint = "root.path is relative to the bundle" if error.errno == 2 else None
+            raise SpecError("root.path", f"{self.plan.rootfs!r}: {reason(error)}", hint=hint) from error
+        os.close(fd)
+
+    # ---- acquire, clone
+
+    def acquire(self) -> None:
+        """Make the cgroup and open the trees."""
+        reached("cgroup")
+        made = self.manager.create(self.layout, tolerant=os.geteuid() != 0)
+        self.undo.push("cgroup", lambda: _remove_cgroup(self.manager, made))
+        self.manager.apply(self.settings)
+        if self.traits is not None and self.traits.delegate_cgroup:
+            from sysvisor_runc.cgroup.delegation import delegate
+
+            uid, gid = _root_ids(self.plan)
+            delegate(self.manager, uid, gid)
+        if self.plan.intel_rdt is not None:
+            from sysvisor_runc.launch.rdt import apply_rdt
+
+            apply_rdt(self.plan.intel_rdt, self.request.container_id, self.undo)
+        reached("trees")
+        self.opened = trees.open_trees(self.plan.trees)
+        self.undo.push("trees", lambda: trees.close_trees(self.opened))
+
+    def converse(self) -> Created:
+        """Clone the child, write what only the host may, and follow it until it waits."""
+        host, child_end = messages.pair()
+        report = os.pipe()
+        start_read, start_write = self._start_pipe()
+        wiring = Wiring(child_end, self.opened, start_read, report[1], capability.last_cap())
+        wiring.join = self.manager.join_fds()
+        leaf = self.manager.leaf_fd()
+        wiring.leaf = -1 if leaf is None else leaf
+        wiring.state = self._hook_state
+        wiring.reached = reached if FAULT else None
+        cgroup_fd = self.manager.clone_into_fd()
+        self._own_stdio()
+        reached("clone")
+        close_in_child = [host.read_fd, host.write_fd, report[0], self.entry.dirfd]
+        if start_write >= 0:
+            close_in_child.append(start_write)
+        child = clone_child(self.plan, wiring, cgroup_fd, close_in_child, host)
+        self.undo.push("init", child.kill)
+        for fd in (*wiring.join, report[1], start_read, leaf, cgroup_fd):
+            if fd is not None and fd >= 0:
+                os.close(fd)
+        child_end.close()
+        conversation = Conversation()
+        self._after_clone(child)
+        reached("go")
+        try:
+            host.send(messages.GO)
+            self._drive(conversation, host, child, report[0])
+        except BrokenPipeError:
+            self._failed_early(conversation, host, report[0])
+        host.close()
+        trees.close_trees(self.opened)
+        self._record(child)
+        return Created(
+            self.entry,
+            self.record,
+            self.plan,
+            child,
+            self.manager,
+            conversation=conversation,
+            start=start_write,
+            report=report[0],
+            console=self.console,
+        )
+
+    def _start_pipe(self) -> tuple[int, int]:
+        """What init waits on: a plain pipe for `run`, exec.fifo in the state directory for `create`.
+
+        The fifo is opened for reading and writing, so that it never looks closed to init, whoever comes and goes.
+        """
+        if self.request.immediate:
+            return os.pipe()
+        os.mkfifo(Entry.FIFO, 0o600, dir_fd=self.entry.dirfd)
+        return os.open(Entry.FIFO, os.O_RDWR | os.O_CLOEXEC, dir_fd=self.entry.dirfd), -1
+
+    def _hook_state(self, status: str) -> bytes:
+        """State for a hook that the child runs: it is pid 1 of its namespace, as the spec wants to see it there."""
+        return hooks.state_json(
+            self.request.container_id,
+            self.spec["ociVersion"],
+            status,
+            os.getpid(),
+            self.bundle,
+            dict(self.spec.get("annotations") or {}),
+        )
+
+    def _own_stdio(self) -> None:
+        """Give stdio to the container's user, so that /dev/stdout can be reopened in there; /dev/null stays as it is."""
+        uid = _host_uid(self.plan, self.plan.child.process.identity.uid)
+        null = os.stat("/dev/null").st_rdev
+        for fd in (0, 1, 2):
+            try:
+                status = os.fstat(fd)
+                if status.st_uid != uid and status.st_rdev != null:
+                    os.fchown(fd, uid, -1)
+            except OSError:
+                pass  # closed, or a file system without owners: nothing that the program could not live with
+
+    def _after_clone(self, child: Child) -> None:
+        reached("maps")
+        plan = self.plan
+        if plan.clone_flags & CLONE_NEWUSER:
+            userns.write_id_maps(child.pid, plan.uid_mappings, plan.gid_mappings)
+        if any(tree.idmap for tree in plan.trees):
+            fd = os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                trees.idmap_trees(plan.trees, self.opened, fd)
+            finally:
+                os.close(fd)
+        reached("limits")
+        limits.set_rlimits(child.pid, plan.rlimits)
+        limits.set_oom_score_adj(child.pid, plan.oom_score_adj, plan.oom_score_adj_min)
+        if plan.scheduler is not None:
+            limits.set_scheduler(child.pid, plan.scheduler)
+        if plan.io_priority is not None:
+            limits.set_io_priority(child.pid, plan.io_priority)
+        if plan.net_devices:
+            from sysvisor_runc.launch.netdevices import move_devices
+
+            move_devices(plan.net_devices, child.pid)
+        if self.plan.intel_rdt is not None:
+            from sysvisor_runc.launch.rdt import join_rdt
+
+            join_rdt(self.plan.intel_rdt, self.request.container_id, child.pid)
+
+    # ---- the conversation, blocking
+
+    def _drive(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
+        while True:
+            message = host.receive()
+            if message is None:
+                os.set_blocking(report, False)
+                conversation.ended(_read_report(report))
+                return
+            conversation.received(*message)
+            kind, payload = message
+            if kind == messages.RUNTIME_HOOKS:
+                self._runtime_hooks(child)
+                host.send(messages.GO_ON)
+            elif kind == messages.CONSOLE:
+                self._take_console(child, int(payload))
+                host.send(messages.GO_ON)
+            elif kind == messages.LISTENER:
+                self._take_listener(child, int.from_bytes(payload, "little"))
+                host.send(messages.GO_ON)
+            elif kind == messages.LAUNCHED:
+                return
+
+    def _failed_early(self, conversation: Conversation, host: messages.Channel, report: int) -> None:
+        """The child is gone before it listened: whatever it said last is the reason."""
+        message = host.receive()
+        if message is not None:
+            conversation.received(*message)
+        conversation.ended(b"")
+        if conversation.state != LAUNCHED:
+            raise LaunchError("unable to start container process: the container's init ended unexpectedly")
+
+    def _runtime_hooks(self, child: Child) -> None:
+        reached("hooks")
+        annotations = dict(self.spec.get("annotations") or {})
+        for kind in ("prestart", "createRuntime"):
+            state = hooks.state_json(
+                self.request.container_id, self.spec["ociVersion"], "creating", child.pid, self.bundle, annotations
+            )
+            hooks.run_hooks(self.plan.hooks[kind], state)
+
+    def _take_console(self, child: Child, number: int) -> None:
+        reached("console")
+        from sysvisor_runc.kernel.pidfd import pidfd_getfd
+
+        master = pidfd_getfd(child.pidfd, number)
+        if not self.request.console_socket:
+            self.console = master
+            return
+        from sysvisor_runc.launch.handover import send_descriptor
+
+        try:
+            send_descriptor(self.request.console_socket, master, b"/dev/ptmx", "--console-socket")
+        finally:
+            os.close(master)
+
+    def _take_listener(self, child: Child, number: int) -> None:
+        from sysvisor_runc.launch.listener import hand_over
+
+        if self.plan.seccomp is None:
+            raise LaunchError("the container's init announced a seccomp listener that nobody asked for")
+        state = self._state_for_agent(child)
+        hand_over(self.plan.seccomp, child, number, state)
+
+    def _state_for_agent(self, child: Child) -> dict[str, object]:
+        return {
+            "ociVersion": self.spec["ociVersion"],
+            "id": self.request.container_id,
+            "status": "creating",
+            "pid": child.pid,
+            "bundle": self.bundle,
+            "annotations": dict(self.spec.get("annotations") or {}),
+        }
+
+    # ---- what stays
+
+    def _record(self, child: Child) -> None:
+        reached("ready")
+        request = self.request
+        cgroup: CgroupRecord = {"driver": "cgroupfs", "paths": self.manager.paths, "leaf": ""}
+        if self.manager.delegated:
+            from sysvisor_runc.cgroup.manager import LEAF_V1, LEAF_V2
+
+            cgroup["leaf"] = LEAF_V2 if self.manager.v2 else LEAF_V1
+        record = new_record(
+            request.container_id,
+            bundle=self.bundle,
+            rootfs=self.plan.rootfs,
+            spec=self.spec,
+            flags=request.flags,
+            syscont=self.traits is not None,
+            cgroup=cgroup,
+            subid=self.subid,
+        )
+        record["initPid"] = child.pid
+        record["initStart"] = start_time(child.pid)
+        record["initHandle"] = handle_of(child.pidfd)
+        record["status"] = "running" if request.immediate else "created"
+        record["namespaces"] = {
+            entry["type"]: f"/proc/{child.pid}/ns/{build.NAMESPACES[entry['type']][1]}"
+            for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
+        }
+        self.record = record
+        reached("record")
+        self.entry.save(record)
+        reached("pid-file")
+        if request.pid_file:
+            write_pid_file(request.pid_file, child.pid)
+            self.undo.push("pid file", lambda: _unlink_quietly(request.pid_file))
+        if request.pidfd_socket:
+            from sysvisor_runc.launch.handover import send_descriptor
+
+            send_descriptor(request.pidfd_socket, child.pidfd, b"pidfd", "--pidfd-socket")
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write `pid` to `path`, whole or not at all: systemd reads it the moment it appears.
+
+    Raises:
+        LaunchError: it cannot be written.
+    """
+    directory, name = os.path.split(os.path.abspath(path))
+    temporary = f"{directory}/.{name}.{os.getpid()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise LaunchError(f"--pid-file: write {path!r}: {reason(error)}") from error
+
+
+def _unlink_quietly(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _read_report(report: int) -> bytes:
+    try:
+        return os.read(report, 8)
+    except BlockingIOError:
+        return b""
+
+
+def _remove_cgroup(manager: Manager, made: list[str]) -> None:
+    """Whoever is still in there (a hook's child, a half-made init) dies with the launch that failed."""
+    try:
+        manager.kill_all(9)
+    finally:
+        manager.remove()
+
+
+def _root_ids(plan: Plan) -> tuple[int, int]:
+    return _host_uid(plan, 0), _map(plan.gid_mappings, 0)
+
+
+def _host_uid(plan: Plan, uid: int) -> int:
+    return _map(plan.uid_mappings, uid)
+
+
+def _map(mappings: list[IDMapping], number: int) -> int:
+    for mapping in mappings:
+        if mapping["containerID"] <= number < mapping["containerID"] + mapping["size"]:
+            return number - mapping["containerID"] + mapping["hostID"]
+    return number
+
+
+def _cgroup_view(manager: Manager, layout: Layout, *, namespace: bool) -> CgroupView:
+    v1 = []
+    processes = manager.exec_paths()
+    for hierarchy in layout.v1:
+        name = os.path.basename(hierarchy.mountpoint)
+        path = processes.get(hierarchy.controllers[0], "")
+        v1.append((name, hierarchy.controllers, path))
+    unified = manager.paths if manager.v2 else processes
+    return CgroupView(v1, unified.get("unified", ""), namespace=namespace)
+

@@ -1,0 +1,98 @@
+"""Take a container down: kill what is left of it, remove its cgroup, run the poststop hooks, forget it."""
+
+from __future__ import annotations
+
+
+from sysvisor_runc.cgroup.manager import Manager
+from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.state import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.state.record import Record
+    from sysvisor_runc.state.store import Entry
+
+_SIGKILL = 9
+# How long a killed init may take to die before that is an error: the kernel may be writing out its memory.
+_PATIENCE = 10.0
+
+
+def manager_of(record: Record) -> Manager:
+    """The manager of a recorded container's cgroups."""
+    cgroup = record["cgroup"]
+    return Manager(cgroup["paths"], delegated=bool(cgroup["leaf"]))
+
+
+def kill_init(record: Record) -> None:
+    """SIGKILL init, thawing the container first (a v1-frozen task cannot die), and wait until it is gone.
+
+    Raises:
+        SysvisorError: it does not die.
+    """
+    try:
+        pidfd = process.open_init(record)
+    except process.NotRunning:
+        return
+    import os
+
+    try:
+        manager_of(record).thaw(recursive=True)
+        process.send_signal(pidfd, _SIGKILL)
+        if not process.wait_exit(pidfd, _PATIENCE):
+            raise SysvisorError(f"container init {record['initPid']} does not die", hint="look for it in state D")
+    except process.NotRunning:
+        return
+    finally:
+        os.close(pidfd)
+
+
+def destroy(entry: Entry, record: Record) -> None:
+    """Remove all that belongs to a container whose init has ended.
+
+    Raises:
+        SysvisorError: something could not be removed; what is left can be deleted again.
+    """
+    manager = manager_of(record)
+    if _shares_pid_namespace(record):
+        # Init's end does not end the others: they would keep the cgroup busy.
+        manager.kill_all(_SIGKILL)
+    manager.remove()
+    intel_rdt = record.get("intelRdt")
+    if intel_rdt:
+        from sysvisor_runc.launch.rdt import remove_rdt
+
+        remove_rdt(intel_rdt)
+    if record["subid"] is not None:
+        from sysvisor_runc.state import subid
+
+        subid.free(entry.path, record["subid"])
+    _poststop(record)
+    entry.remove()
+
+
+def destroy_unrecorded(entry: Entry) -> None:
+    """Remove what a killed `create` left of a container without a record: its cgroups, ids and directory."""
+    from sysvisor_runc.launch.leftovers import remove_leftovers
+
+    remove_leftovers(entry)
+    entry.remove()
+
+
+def _shares_pid_namespace(record: Record) -> bool:
+    namespaces = (record["spec"].get("linux") or {}).get("namespaces") or ()
+    return not any(n["type"] == "pid" and not n.get("path") for n in namespaces)
+
+
+def _poststop(record: Record) -> None:
+    declared = record["spec"].get("hooks") or {}
+    if not declared.get("poststop"):
+        return
+    from sysvisor_runc.launch import hooks
+    from sysvisor_runc.plan.build import parse_hooks
+
+    state = hooks.state_json(
+        record["id"], record["ociVersion"], "stopped", 0, record["bundle"], record["annotations"]
+    )
+    hooks.run_hooks_tolerantly(parse_hooks(declared, "poststop"), state)
+
+

@@ -1,0 +1,46 @@
+"""The hooks that run in the runtime's own namespaces, and the state that every hook reads from its stdin."""
+
+from __future__ import annotations
+
+from sysvisor_runc import log
+from sysvisor_runc.child.hook import HookError, run_hook
+from sysvisor_runc.errors import LaunchError
+from sysvisor_runc.jsonlight import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.child.hook import Hook
+
+
+def state_json(
+    container_id: str, oci_version: str, status: str, pid: int, bundle: str, annotations: dict[str, str]
+) -> bytes:
+    """The state of a container as the runtime-spec defines it (runtime.md, "State")."""
+    state: dict[str, object] = {"ociVersion": oci_version, "id": container_id, "status": status, "pid": pid}
+    state["bundle"] = bundle
+    if annotations:
+        state["annotations"] = annotations
+    return dumps(state).encode("utf-8", "surrogateescape")
+
+
+def run_hooks(hooks: list[Hook], state: bytes) -> None:
+    """Run them in order.
+
+    Raises:
+        LaunchError: one failed; the others are not run.
+    """
+    for hook in hooks:
+        log.debug(hook.describe())
+        try:
+            run_hook(hook, state)
+        except HookError as error:
+            raise LaunchError(str(error)) from error
+
+
+def run_hooks_tolerantly(hooks: list[Hook], state: bytes) -> None:
+    """Run them all; a failure is a warning (poststart and poststop, runtime.md "Lifecycle")."""
+    for hook in hooks:
+        try:
+            run_hook(hook, state)
+        except HookError as error:
+            log.warning(str(error))

@@ -1,0 +1,75 @@
+"""Open the detached mounts that the child attaches, and ID-map them. Imports kernel, errors and plan values."""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.kernel import mount as m
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sysvisor_runc.plan.mounts import Tree
+
+
+def open_trees(trees: Sequence[Tree]) -> dict[int, int]:
+    """Open every tree; descriptors by number, inherited by the child, close-on-exec.
+
+    Raises:
+        LaunchError: a source is missing or cannot be cloned.
+    """
+    opened: dict[int, int] = {}
+    for number, tree in enumerate(trees):
+        flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (m.AT_RECURSIVE if tree.recursive else 0)
+        try:
+            fd = m.open_tree(m.AT_FDCWD, tree.path, flags)
+            opened[number] = fd
+            if tree.propagation:
+                recursive = m.AT_RECURSIVE if tree.propagation & m.MS_REC else 0
+                m.mount_setattr(fd, "", m.AT_EMPTY_PATH | recursive, propagation=tree.propagation & ~m.MS_REC)
+        except OSError as error:
+            close_trees(opened)
+            hint = "the path is on the host; make it first" if error.errno == 2 else None
+            raise LaunchError(f"{tree.where}: open {tree.path!r}: {reason(error)}", hint=hint) from error
+    return opened
+
+
+def close_trees(opened: dict[int, int]) -> None:
+    """Close what `open_trees` opened: a tree that nobody attached is gone with its last descriptor."""
+    for fd in opened.values():
+        os.close(fd)
+    opened.clear()
+
+
+def idmap_trees(trees: Sequence[Tree], opened: dict[int, int], userns_fd: int) -> None:
+    """ID-map the trees that ask for it, through the container's user namespace or one made for given mappings.
+
+    The child holds descriptors of the same mounts, so it need not be told.
+
+    Raises:
+        LaunchError: the file system does not allow it.
+    """
+    for number, tree in enumerate(trees):
+        if tree.idmap == "container":
+            _idmap(tree, opened[number], userns_fd)
+        elif tree.idmap == "own":
+            from sysvisor_runc.launch.userns import user_namespace
+
+            fd = user_namespace(tree.uid_mappings, tree.gid_mappings)
+            try:
+                _idmap(tree, opened[number], fd)
+            finally:
+                os.close(fd)
+
+
+def _idmap(tree: Tree, fd: int, userns_fd: int) -> None:
+    recursive = m.AT_RECURSIVE if tree.idmap_tree else 0
+    try:
+        m.mount_setattr(fd, "", m.AT_EMPTY_PATH | recursive, attr_set=m.MOUNT_ATTR_IDMAP, userns_fd=userns_fd)
+    except OSError as error:
+        hint = None
+        if error.errno == 22:  # EINVAL
+            hint = "its file system does not support ID-mapped mounts; chown it to the container's ids (--uid-shift chown)"
+        raise LaunchError(f"{tree.where}: id-map {tree.path!r}: {reason(error)}", hint=hint) from error

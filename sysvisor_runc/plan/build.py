@@ -1,0 +1,241 @@
+"""Spec to Plan: every decision of a launch that follows from config.json and a few facts. Pure."""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc.child.hook import Hook
+from sysvisor_runc.child.mounts import MakeNode, MaskPath, ReadonlyPath, WriteFile
+from sysvisor_runc.child.plan import ChildPlan, ConsolePlan
+from sysvisor_runc.errors import SpecError
+from sysvisor_runc.kernel import mount as m
+from sysvisor_runc.kernel import namespaces as ns
+from sysvisor_runc.plan.devices import device_operations
+from sysvisor_runc.plan.mounts import CgroupView, MountPlan, Tree, clean
+from sysvisor_runc.plan.options import PROPAGATION
+from sysvisor_runc.plan.plan import Plan
+from sysvisor_runc.plan.process import RLIMITS, memory_policy, persona, process_plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.spec.types import Hook as HookSpec
+    from sysvisor_runc.spec.types import Hooks, Linux, Process, Spec, TimeOffset
+    from sysvisor_runc.syscont.traits import Traits
+
+# type in config.json: (flag, file below /proc/PID/ns)
+NAMESPACES = {
+    "network": (ns.CLONE_NEWNET, "net"),
+    "ipc": (ns.CLONE_NEWIPC, "ipc"),
+    "uts": (ns.CLONE_NEWUTS, "uts"),
+    "cgroup": (ns.CLONE_NEWCGROUP, "cgroup"),
+    "time": (ns.CLONE_NEWTIME, "time"),
+    "pid": (ns.CLONE_NEWPID, "pid"),
+    "mount": (ns.CLONE_NEWNS, "mnt"),
+    "user": (ns.CLONE_NEWUSER, "user"),
+}
+# Unshared by the child itself: the cgroup namespace after the cgroup is joined (or it would show the caller's path), the
+# time namespace because clone3 leaves no moment to write its offsets.
+_LATE = ns.CLONE_NEWCGROUP | ns.CLONE_NEWTIME
+_HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+_INACCESSIBLE = {"reg": "f", "dir": "d", "fifo": "p", "sock": "s", "chr": "c", "blk": "b"}
+_RLIM_INFINITY = (1 << 64) - 1
+
+
+class Facts:
+    """What the plan needs to know beside the spec.
+
+    Attributes:
+        container_id, bundle: for names and relative paths.
+        held: the caller's permitted capabilities; inside a new user namespace every capability of `known` is held.
+        known: the capabilities of this kernel as a mask.
+        cgroups: where the container's cgroups are, for its cgroup mounts.
+        may_mknod: device nodes can be made (no user namespace of the container's or the caller's own).
+        no_pivot, no_new_keyring, preserve_fds: flags of the command line.
+        traits: what the conversion to a system container adds; None without.
+        seccomp: the compiled filter.
+    """
+
+    __slots__ = (
+        "bundle",
+        "cgroups",
+        "container_id",
+        "held",
+        "known",
+        "may_mknod",
+        "no_new_keyring",
+        "no_pivot",
+        "preserve_fds",
+        "seccomp",
+        "traits",
+    )
+
+    def __init__(self, container_id: str, bundle: str, cgroups: CgroupView, *, held: int, known: int) -> None:
+        self.container_id = container_id
+        self.bundle = bundle
+        self.cgroups = cgroups
+        self.held = held
+        self.known = known
+        self.may_mknod = True
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.preserve_fds = 0
+        self.traits: Traits | None = None
+        self.seccomp: Filter | None = None
+
+
+def build(spec: Spec, facts: Facts) -> Plan:
+    """The plan for `spec`.
+
+    Raises:
+        SpecError: something in it cannot be done.
+    """
+    process = spec["process"]
+    linux = spec.get("linux") or {}
+    in_userns = any(n["type"] == "user" for n in linux.get("namespaces") or ())
+    child = ChildPlan(process_plan(process, held=facts.known if in_userns else facts.held))
+    rootfs = spec["root"]["path"]
+    plan = Plan(child, rootfs if rootfs.startswith("/") else os.path.normpath(f"{facts.bundle}/{rootfs}"))
+    _namespaces(plan, linux)
+    _rootfs(plan, spec, linux, facts)
+    _process(plan, process, linux, facts)
+    _hooks(plan, spec.get("hooks") or {})
+    child.hostname = spec.get("hostname") or ""
+    child.domainname = spec.get("domainname") or ""
+    child.sysctl = [(_sysctl_path(key), value) for key, value in (linux.get("sysctl") or {}).items()]
+    child.no_pivot = facts.no_pivot
+    plan.intel_rdt = linux.get("intelRdt")
+    plan.net_devices = {name: d.get("name") or name for name, d in (linux.get("netDevices") or {}).items()}
+    if process.get("terminal"):
+        size = process.get("consoleSize")
+        uid = process["user"].get("uid", 0)
+        child.console = ConsolePlan(uid, size["height"], size["width"]) if size else ConsolePlan(uid)
+    return plan
+
+
+def _namespaces(plan: Plan, linux: Linux) -> None:
+    flags = 0
+    for entry in linux.get("namespaces") or ():
+        flag, _ = NAMESPACES[entry["type"]]
+        path = entry.get("path")
+        if path:
+            plan.join.append((flag, path))
+        else:
+            flags |= flag
+    # The user namespace comes last: joining the others needs the caller's own privileges.
+    plan.join.sort(key=lambda item: item[0] == ns.CLONE_NEWUSER)
+    child = plan.child
+    plan.clone_flags = flags & ~_LATE
+    child.late_namespaces = flags & _LATE
+    child.new_mount = bool(flags & ns.CLONE_NEWNS) or any(flag == ns.CLONE_NEWNS for flag, _ in plan.join)
+    joined = {flag for flag, _ in plan.join}
+    child.new_user = bool((flags | sum(joined)) & ns.CLONE_NEWUSER)
+    child.loopback = bool(flags & ns.CLONE_NEWNET)
+    if flags & ns.CLONE_NEWUSER:
+        plan.uid_mappings = linux.get("uidMappings") or []
+        plan.gid_mappings = linux.get("gidMappings") or []
+    for clock in ("monotonic", "boottime"):
+        offset: TimeOffset | None = (linux.get("timeOffsets") or {}).get(clock)  # type: ignore[assignment]  # key by value
+        if offset:
+            child.time_offsets.append((clock, offset.get("secs", 0), offset.get("nanosecs", 0)))
+
+
+def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
+    child = plan.child
+    requested = PROPAGATION.get(linux.get("rootfsPropagation") or "")
+    shared = requested is not None and requested & m.MS_SHARED
+    # Trees that the host opens are peers of the host's mounts: cut that, or the container's mounts show up there.
+    default = 0 if shared else (m.MS_PRIVATE | m.MS_REC if requested == m.MS_PRIVATE | m.MS_REC else m.MS_SLAVE | m.MS_REC)
+    mounts = MountPlan(
+        facts.bundle, facts.cgroups, mount_label=linux.get("mountLabel") or "", default_propagation=default
+    )
+    root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=default)
+    if facts.traits is not None and facts.traits.rootfs_idmap:
+        root.idmap = "container"
+    child.rootfs_tree = mounts.tree(root)
+    for index, mount in enumerate(spec.get("mounts") or ()):
+        mounts.add(mount, f"mounts[{index}]")
+    if child.new_mount and not mounts.has_dev_bind:
+        covered = {clean(mount["destination"]) for mount in spec.get("mounts") or ()}
+        devices = linux.get("devices") or []
+        bind = child.new_user or not facts.may_mknod
+        mounts.operations += device_operations(devices, bind=bind, mounted=covered)
+    if facts.traits is not None:
+        _interface(mounts, facts.traits)
+    child.operations = mounts.operations
+    child.finish = [
+        *mounts.finish,
+        *(ReadonlyPath(path) for path in linux.get("readonlyPaths") or ()),
+        *(MaskPath(path) for path in linux.get("maskedPaths") or ()),
+    ]
+    child.root_readonly = spec["root"].get("readonly", False)
+    child.root_propagation = requested
+    plan.trees = mounts.trees
+
+
+def _interface(mounts: MountPlan, traits: Traits) -> None:
+    """What a system container's init finds under /run: https://systemd.io/CONTAINER_INTERFACE."""
+    for path, text in traits.run_host_files.items():
+        mounts.operations.append(WriteFile(path, text.encode()))
+    for path, kind in traits.run_host_nodes.items():
+        mounts.operations.append(MakeNode(path, _INACCESSIBLE[kind]))
+    if traits.credentials_dir:
+        for name, data in traits.credentials.items():
+            mounts.operations.append(WriteFile(f"{traits.credentials_dir}/{name}", data, 0o400))
+
+
+def _process(plan: Plan, process: Process, linux: Linux, facts: Facts) -> None:
+    target = plan.child.process
+    target.preserve_fds = facts.preserve_fds
+    target.seccomp = facts.seccomp
+    plan.seccomp = facts.seccomp
+    if not facts.no_new_keyring:
+        target.keyring = f"_ses.{facts.container_id}"
+    personality = linux.get("personality")
+    if personality:
+        target.personality = persona(personality)
+    policy = linux.get("memoryPolicy")
+    if policy:
+        target.memory_policy = memory_policy(policy)
+    plan.oom_score_adj = process.get("oomScoreAdj")
+    if facts.traits is not None:
+        plan.oom_score_adj_min = facts.traits.oom_score_adj_min
+    plan.rlimits = rlimits(process)
+    plan.scheduler = process.get("scheduler")
+    plan.io_priority = process.get("ioPriority")
+
+
+def rlimits(process: Process) -> list[tuple[int, str, int, int]]:
+    """(resource, name, soft, hard) for prlimit(2); -1 in config.json's unsigned numbers is RLIM_INFINITY."""
+    return [
+        (RLIMITS[limit["type"]], limit["type"], limit["soft"] & _RLIM_INFINITY, limit["hard"] & _RLIM_INFINITY)
+        for limit in process.get("rlimits") or ()
+    ]
+
+
+def _hooks(plan: Plan, hooks: Hooks) -> None:
+    for kind in _HOOK_KINDS:
+        plan.hooks[kind] = parse_hooks(hooks, kind)
+    plan.child.runtime_hooks = bool(plan.hooks["prestart"] or plan.hooks["createRuntime"])
+    plan.child.container_hooks = plan.hooks["createContainer"]
+    plan.child.start_hooks = plan.hooks["startContainer"]
+
+
+def parse_hooks(hooks: Hooks, kind: str) -> list[Hook]:
+    """The hooks of one kind, in order."""
+    found = []
+    entries: list[HookSpec] = hooks.get(kind) or []  # type: ignore[assignment]  # kind is one of its keys
+    for index, hook in enumerate(entries):
+        args, env, timeout = hook.get("args") or [], hook.get("env"), hook.get("timeout")
+        if not hook["path"].startswith("/"):
+            raise SpecError(f"hooks.{kind}[{index}].path", f"{hook['path']!r} is not absolute")
+        found.append(Hook(kind, index, hook["path"], args, env, timeout))
+    return found
+
+
+def _sysctl_path(key: str) -> str:
+    """`net.ipv4.conf.eth0/1.rp_filter` style keys: whichever of `.` and `/` comes first separates (sysctl.d(5))."""
+    dot, slash = key.find("."), key.find("/")
+    if slash >= 0 and (dot < 0 or slash < dot):
+        return key
+    return key.translate({ord("."): "/", ord("/"): "."})
