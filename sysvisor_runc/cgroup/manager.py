@@ -391,8 +391,12 @@ def _enable(directory: str, available: set[str]) -> None:
         return
     try:
         write(file, " ".join("+" + name for name in sorted(missing)))
-    except OSError:
-        # One refusal refuses all of them: processes in the cgroup bar memory and io but not pids and cpu.
+    except OSError as e:
+        if e.errno == errno.EBUSY:
+            # It holds processes. The kernel would still pass cpu and pids down, one by one, but that makes it the head
+            # of a threaded subtree, and what is below could not be joined at all (cgroups(7), "domain invalid").
+            return
+        # One refusal refuses all of them, so see which can be had.
         for name in missing:
             try:
                 write(file, "+" + name)
