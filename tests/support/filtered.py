@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import struct
 
 from sysvisor_runc.kernel import seccomp as kernel
@@ -11,6 +12,7 @@ from sysvisor_runc.plan.seccomp import Filter
 # What an interpreter needs to make a call and tell its outcome.
 ESSENTIAL = ["write", "exit_group", "brk", "mmap", "munmap", "futex", "rt_sigreturn", "restart_syscall"]
 PR_SET_NO_NEW_PRIVS = 38
+LIFETIME_S = 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +33,12 @@ class Call:
 
 
 def load(filter_: Filter) -> int:
-    """Put this process under the filter, as root or not."""
+    """Put this process, a forked child, under the filter, as root or not.
+
+    A wrong filter may deny it even exit_group(2), at which the C library spins: it is then ended by SIGALRM.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LIFETIME_S)
     _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     return kernel.set_mode_filter(filter_.bpf, filter_.flags)
 
