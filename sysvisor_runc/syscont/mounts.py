@@ -28,8 +28,9 @@ _MISSING = (
     "/dev/mqueue mqueue nosuid,noexec,nodev",
 )
 
-# First in this order: everything else may lie below them.
-_FIRST = ("/sys", "/proc", "/dev", "/run")
+# First in this order: everything else may lie below them. /dev, with the hidden sysfs instance, goes before /sys: a
+# first mount with `ro` would make the superblock that they share read-only (see `readonly.with_readonly_sys`).
+_FIRST = ("/proc", "/dev", "/sys", "/run")
 
 
 def mount(line: str) -> Mount:
@@ -98,7 +99,7 @@ def _keep_data(base: Mount, given: Mount) -> None:
 
 
 def sort_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
-    """Order: `/sys`, `/proc`, `/dev`, `/run` and what is in them, then the rest as given, binds last.
+    """Order: `/proc`, `/dev`, `/sys`, `/run` and what is in them, then the rest as given, binds last.
 
     Whatever its turn, a mount comes after those that it lies below, judged by where symlinks lead (`/var/run/secrets`
     is in `/run`), and after earlier mounts at the same place.

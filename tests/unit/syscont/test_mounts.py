@@ -112,7 +112,7 @@ def test_binfmt_misc() -> None:
 def test_order() -> None:
     """Kernel file systems first, then the rest as given, binds last."""
     given = [sample.bind("/a", "/srv"), sample.tmpfs("/tmp"), plain("/dev"), sample.tmpfs("/run"), plain("/proc")]
-    assert ordered(*given, plain("/sys")) == ["/sys", "/proc", "/dev", "/run", "/tmp", "/srv"]
+    assert ordered(*given, plain("/sys")) == ["/proc", "/dev", "/sys", "/run", "/tmp", "/srv"]
 
 
 def test_nothing_is_hidden_by_what_it_lies_in() -> None:

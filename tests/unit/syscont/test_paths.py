@@ -50,6 +50,8 @@ def test_hidden_instances() -> None:
         assert found[place]["type"] == kind
         assert "ro" not in found[place]["options"]
         assert not any(other.startswith(place + "/") for other in found)
+    # The first sysfs mount decides whether the superblock that all of them share is read-only.
+    assert sample.places(converted).index("/dev/.sysvisor/sys") < sample.places(converted).index("/sys")
 
 
 def test_without_the_daemon() -> None:
