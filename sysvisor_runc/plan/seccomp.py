@@ -81,7 +81,7 @@ class CacheEntry:
 def compile(seccomp: Seccomp, cache_dir: str | None) -> Filter:  # noqa: A001  # always called as seccomp.compile
     """The filter for `linux.seccomp`.
 
-    `cache_dir` is made on demand, below a directory that exists; None does without a cache. A cache that cannot be
+    `cache_dir` is made on demand, in a directory that exists; None does without a cache. A cache that cannot be
     read or written is no error, and one that others could have written is not believed.
 
     Raises:

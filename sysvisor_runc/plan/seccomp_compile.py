@@ -264,10 +264,9 @@ def store(path: str, key: bytes, result: Filter, library: Library) -> None:
     directory = os.path.dirname(path)
     temporary = f"{directory}/.{os.getpid()}"
     try:
-        # Not makedirs: what is above is the state root, which only its owner makes (and with which mode).
-        for place in (os.path.dirname(directory), directory):
-            if not os.path.isdir(place):
-                os.mkdir(place, 0o700)
+        # Not makedirs: what is above is the state root, and the mode of that is for others to say.
+        if not os.path.isdir(directory):
+            os.mkdir(directory, 0o700)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, data)  # a short write leaves a file whose checksum is wrong

@@ -22,7 +22,7 @@ FORGED = bytes(range(8))  # never loaded
 @pytest.fixture
 def cache(tmp_path: pathlib.Path) -> pathlib.Path:
     """Where the entries of a state root are."""
-    return tmp_path / ".cache/seccomp"
+    return tmp_path / "@seccomp"
 
 
 def compile_twice(cache: pathlib.Path) -> tuple[seccomp.Filter, pathlib.Path]:
@@ -42,8 +42,8 @@ def forge(entry: pathlib.Path) -> None:
 def test_entry_is_private(cache: pathlib.Path) -> None:
     """Only the owner of the state root reads or writes the cache."""
     _, entry = compile_twice(cache)
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (cache.parent, cache, entry)]
-    assert modes == [0o700, 0o700, 0o600]
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (cache, entry)]
+    assert modes == [0o700, 0o600]
 
 
 def test_hit_gives_what_was_compiled(cache: pathlib.Path) -> None:
@@ -188,7 +188,7 @@ def test_unusable_cache_is_no_error(tmp_path: pathlib.Path) -> None:
     """Without a state root, or with a file in the cache's place, the filter is compiled all the same."""
     expected = seccomp.compile(PROFILE, None).bpf
     (tmp_path / "file").touch()
-    for place in ("missing/.cache/seccomp", "file/seccomp", "file"):
+    for place in ("missing/@seccomp", "file/@seccomp", "file"):
         assert seccomp.compile(PROFILE, str(tmp_path / place)).bpf == expected
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -200,7 +200,7 @@ def test_full_disk_is_no_error(cache: pathlib.Path, tmp_path: pathlib.Path) -> N
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=8", "none", tmp_path], check=True)
     try:
         expected = seccomp.compile(PROFILE, None).bpf
-        cache.mkdir(parents=True)
+        cache.mkdir()
         (tmp_path / "ballast").write_bytes(bytes(4096))
         for _ in range(2):
             assert seccomp.compile(PROFILE, str(cache)).bpf == expected
@@ -211,7 +211,7 @@ def test_full_disk_is_no_error(cache: pathlib.Path, tmp_path: pathlib.Path) -> N
 
 def test_old_entries_go(cache: pathlib.Path) -> None:
     """The cache keeps the newest 64 entries."""
-    cache.mkdir(parents=True)
+    cache.mkdir()
     for number in range(80):
         path = cache / f"old{number}"
         path.touch()
