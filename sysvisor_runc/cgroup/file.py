@@ -47,16 +47,6 @@ def write(path: str, value: str) -> None:
         os.close(fd)
 
 
-def keyed(text: str) -> dict[str, int]:
-    """A flat keyed file, `key value` per line; lines whose value is no number are left out."""
-    table = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(" ")
-        if value.isdigit():
-            table[key] = int(value)
-    return table
-
-
 def failure(action: str, path: str, error: OSError) -> CgroupError:
     """`mkdir /sys/fs/cgroup/pids/a: permission denied` as a CgroupError, with a hint where there is one to give."""
     hint = None

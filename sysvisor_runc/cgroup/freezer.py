@@ -10,7 +10,7 @@ import errno
 import os
 import time
 
-from sysvisor_runc.cgroup.file import GONE, failure, read, read_if_there, write
+from sysvisor_runc.cgroup.file import GONE, failure, read, write
 from sysvisor_runc.cgroup.tree import directories
 from sysvisor_runc.errors import CgroupError
 
@@ -98,14 +98,3 @@ def _write_at(dirfd: int, file: str, value: str) -> None:
             raise
     finally:
         os.close(fd)
-
-
-def frozen(path: str, *, v2: bool) -> bool:
-    """Whether `path` itself is frozen or freezing; one that inherits it from above is not, nor one that is gone."""
-    try:
-        if v2:
-            return read_if_there(path + "/cgroup.freeze") == "1"
-        # self_freezing (since Linux 3.8) tells an own request from an ancestor's.
-        return read_if_there(path + "/freezer.self_freezing") == "1"
-    except OSError as e:
-        raise failure("read the freezer state of", path, e) from None

@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 import os
 
-from sysvisor_runc.cgroup import freezer, tree
 from sysvisor_runc.cgroup.file import DENIED, GONE, failure, read, read_if_there, write
 from sysvisor_runc.cgroup.layout import UNIFIED
 from sysvisor_runc.cgroup.settings import Setting, UsageCheck
-from sysvisor_runc.errors import CgroupError, reason
+from sysvisor_runc.errors import CgroupError
 from sysvisor_runc.kernel.statfs import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs
 
 TYPE_CHECKING = False
@@ -104,23 +103,17 @@ class Manager:
             raise CgroupError(f"{top} is no cgroup file system", hint="something is mounted over it")
         before = len(made)
         _mkdir(path, top, made)
-        if len(made) == before or made[-1] != path:
-            self._refuse_used(path, controller)
+        if len(made) == before:
+            from sysvisor_runc.cgroup.refusal import refuse_used
+
+            refuse_used(path, frozen=path == self._freezer_path() and self.frozen())
         if controller == UNIFIED:
             if self.v2:
-                _pass_controllers_down(path, top)
+                from sysvisor_runc.cgroup.controllers import pass_down
+
+                pass_down(path, top)
         elif path == self.paths.get("cpuset"):
             fill_cpuset(path, top)
-
-    def _refuse_used(self, path: str, controller: str) -> None:
-        found = tree.pids(path)
-        if found:
-            raise CgroupError(
-                f"container's cgroup is not empty: {len(found)} process(es) found",
-                hint=f"{path} belongs to something else; choose another linux.cgroupsPath",
-            )
-        if self._freezer_path() == path and freezer.frozen(path, v2=controller == UNIFIED):
-            raise CgroupError("container's cgroup unexpectedly frozen", hint=f"thaw or remove {path}")
 
     def remove(self, *, patience: float = 3.0) -> None:
         """Remove every cgroup with what the container made below, within `patience` seconds. Absent ones are fine.
@@ -131,7 +124,16 @@ class Manager:
         failed: CgroupError | None = None
         for path in self.directories():
             try:
-                tree.remove(path, patience=patience)
+                os.rmdir(path)
+                continue
+            except FileNotFoundError:
+                continue
+            except OSError:  # in use, or with cgroups below
+                pass
+            from sysvisor_runc.cgroup.tree import remove
+
+            try:
+                remove(path, patience=patience)
             except CgroupError as e:
                 failed = failed or e
         if failed is not None:
@@ -222,7 +224,9 @@ class Manager:
                 if path is None:
                     if step.optional:
                         continue
-                    raise _no_controller(step)
+                    from sysvisor_runc.cgroup.refusal import no_controller
+
+                    raise no_controller(step)
                 if not self._write(path, step, last=False):
                     later.append(step)
                 if later and (index + 1 == len(steps) or steps[index + 1].controller != step.controller):
@@ -230,7 +234,9 @@ class Manager:
                         self._write(path, delayed, last=True)
                     later.clear()
             elif isinstance(step, UsageCheck):
-                _check_usage(path, step)
+                from sysvisor_runc.cgroup.refusal import refuse_excess
+
+                refuse_excess(path, step)
             else:
                 step.apply(path, v2=self.v2)
 
@@ -240,8 +246,9 @@ class Manager:
         try:
             write(file, step.value)
             if step.exact and (real := read(file)) != step.value:
-                bound = "maximum" if int(real) < int(step.value) else "minimum"
-                raise CgroupError(f"the {bound} allowed {step.file} is {real}, not {step.value}")
+                from sysvisor_runc.cgroup.refusal import clamped
+
+                raise clamped(step, real)
         except OSError as e:
             if e.errno in GONE and step.otherwise is not None:
                 return self._write(path, step.otherwise, last=last)
@@ -254,7 +261,9 @@ class Manager:
 
                 narrow_below(path, step)
                 return self._write(path, step, last=True)
-            raise _refused(path, step, e) from None
+            from sysvisor_runc.cgroup.refusal import refused
+
+            raise refused(path, step, e) from None
         if self.delegated and not self.v2 and (step.controller == "cpuset" or step.flat):
             from sysvisor_runc.cgroup.delegation import pass_on
 
@@ -265,11 +274,15 @@ class Manager:
 
     def pids(self, *, recursive: bool = True) -> list[int]:
         """The container's processes, as the caller sees their pids."""
+        from sysvisor_runc.cgroup.tree import pids
+
         path = self._process_path()
-        return tree.pids(path, recursive=recursive) if path else []
+        return pids(path, recursive=recursive) if path else []
 
     def freeze(self) -> None:
         """Stop every process. Raises CgroupError: no freezer, or not frozen in time; then it is thawed again."""
+        from sysvisor_runc.cgroup import freezer
+
         path = self._freezer_path()
         if path is None:
             raise CgroupError("cannot freeze: the container has no freezer cgroup")
@@ -280,14 +293,23 @@ class Manager:
 
     def thaw(self, *, recursive: bool = False) -> None:
         """Let them run again; with `recursive` also what the container froze below itself. Harmless if not frozen."""
+        from sysvisor_runc.cgroup.freezer import thaw
+
         path = self._freezer_path()
         if path is not None:
-            freezer.thaw(path, v2=self.v2, recursive=recursive)
+            thaw(path, v2=self.v2, recursive=recursive)
 
     def frozen(self) -> bool:
-        """Whether the container is paused, or about to be."""
+        """Whether the container is paused, or about to be; one that is frozen only with what is above it is not."""
         path = self._freezer_path()
-        return path is not None and freezer.frozen(path, v2=self.v2)
+        if path is None:
+            return False
+        # self_freezing (since Linux 3.8) tells an own request from an ancestor's.
+        file = path + ("/cgroup.freeze" if self.v2 else "/freezer.self_freezing")
+        try:
+            return read_if_there(file) == "1"
+        except OSError as e:
+            raise failure("read", file, e) from None
 
     def kill_all(self, signum: int) -> int:
         """Signal every process of the container, races with fork included. Returns how many were signalled (on v2
@@ -309,19 +331,6 @@ class Manager:
 
     def _freezer_path(self) -> str | None:
         return self.paths.get(UNIFIED if self.v2 else "freezer")
-
-    # ---- what happened
-
-    def oom_kills(self) -> int:
-        """How many processes the kernel killed for want of memory here; 0 where it does not count."""
-        path = self.paths.get(UNIFIED if self.v2 else "memory")
-        if path is None:
-            return 0
-        text = read_if_there(path + ("/memory.events" if self.v2 else "/memory.oom_control"))
-        for line in (text or "").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line[9:])
-        return 0
 
 
 def discard(made: list[str]) -> None:
@@ -364,70 +373,3 @@ def _inherit(path: str, file: str, top: str) -> str:
             if e.errno != errno.EINVAL:
                 raise
     return value
-
-
-def _pass_controllers_down(path: str, top: str) -> None:
-    """Enable in every cgroup above `path` what `top` has, as far as each permits; a missing one shows in `apply`."""
-    wanted = read(top + "/cgroup.controllers").split()
-    have = read(path + "/cgroup.controllers").split()
-    if len(have) < len(wanted):
-        above = [top]
-        for part in path[len(top) + 1 :].split("/")[:-1]:
-            above.append(f"{above[-1]}/{part}")
-        for directory in above:
-            _enable(directory, set(read(directory + "/cgroup.controllers").split()))
-    kind = read_if_there(path + "/cgroup.type")
-    if kind not in (None, "domain"):
-        raise CgroupError(
-            f"cannot use cgroup {path}: it is in {kind!r} mode",
-            hint="a cgroup above it holds processes or is threaded; choose another linux.cgroupsPath",
-        )
-
-
-def _enable(directory: str, available: set[str]) -> None:
-    file = directory + "/cgroup.subtree_control"
-    missing = available - set(read(file).split())
-    if not missing:
-        return
-    try:
-        write(file, " ".join("+" + name for name in sorted(missing)))
-    except OSError as e:
-        if e.errno == errno.EBUSY:
-            # It holds processes. The kernel would still pass cpu and pids down, one by one, but that makes it the head
-            # of a threaded subtree, and what is below could not be joined at all (cgroups(7), "domain invalid").
-            return
-        # One refusal refuses all of them, so see which can be had.
-        for name in missing:
-            try:
-                write(file, "+" + name)
-            except OSError:
-                pass
-
-
-def _check_usage(path: str | None, step: UsageCheck) -> None:
-    text = read_if_there(f"{path}/{step.file}") if path else None
-    if text is not None and step.limit <= int(text):
-        raise CgroupError(f"rejecting {step.what} {step.limit} <= usage {text}")
-
-
-def _no_controller(step: Setting) -> CgroupError:
-    return CgroupError(
-        f"cannot set {step.controller} limit: container could not join or create cgroup",
-        hint=f"the {step.controller} controller is not mounted, or may not be used by this user",
-    )
-
-
-def _refused(path: str, step: Setting, error: OSError) -> CgroupError:
-    if error.errno == errno.EBUSY and step.controller == "memory":
-        usage = read_if_there(path + "/memory.usage_in_bytes")
-        peak = read_if_there(path + "/memory.max_usage_in_bytes")
-        return CgroupError(f"unable to set memory limit to {step.value} (current usage: {usage}, peak usage: {peak})")
-    hint = None
-    if error.errno in GONE:
-        hint = f"the {step.controller} controller is not available in this cgroup"
-    elif error.errno in DENIED:
-        hint = "run as root, or have the cgroup delegated to this user"
-    return CgroupError(
-        f"unable to set {step.file} to {step.value!r} in {path}: {reason(error)}",
-        hint=hint,
-    )

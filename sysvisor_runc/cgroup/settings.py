@@ -86,6 +86,8 @@ def convert(resources: LinuxResources, kind: str, *, devices: bool = True) -> li
         from sysvisor_runc.cgroup.devices import Devices
 
         steps.append(Devices(resources.get("devices", [])))
+    if not resources or list(resources) == ["devices"]:
+        return steps  # the usual case, and the converters are large
     if kind == "v2":
         from sysvisor_runc.cgroup.resources_v2 import convert as convert_v2
 

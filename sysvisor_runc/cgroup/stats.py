@@ -73,7 +73,24 @@ def parse(text: str) -> Value:
     """A number, a flat keyed table (every line `key number`), or the text as it is."""
     if text.isdigit():
         return int(text)
-    pairs = [line.split(" ") for line in text.splitlines()]
-    if pairs and all(len(pair) == 2 and pair[1].isdigit() for pair in pairs):
-        return {key: int(value) for key, value in pairs}
-    return text
+    table = keyed(text)
+    return table if table and len(table) == len(text.splitlines()) else text
+
+
+def keyed(text: str) -> dict[str, int]:
+    """A flat keyed file, `key value` per line; lines whose value is no number are left out."""
+    table = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if value.isdigit():
+            table[key] = int(value)
+    return table
+
+
+def oom_kills(manager: Manager) -> int:
+    """How many processes the kernel killed for want of memory here; 0 where it does not count."""
+    path = manager.paths.get(UNIFIED if manager.v2 else "memory")
+    if path is None:
+        return 0
+    text = read_if_there(path + ("/memory.events" if manager.v2 else "/memory.oom_control"))
+    return keyed(text or "").get("oom_kill", 0)
