@@ -1,0 +1,43 @@
+"""The entry script with a stopwatch: `python3 -SI phases_entry.py LIBRARY FILE ARGUMENT…` runs the command ARGUMENT…
+
+and writes a line `PID STEP NANOSECONDS` whenever the launch or its child reaches a step (`launch/steps.py`).
+"""
+
+import os
+import sys
+import time
+
+BEGAN = time.monotonic_ns()
+library, marks, *sys.argv[1:] = sys.argv[1:]
+sys.path.append(library)
+FD = os.open(marks, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def mark(step: str, now: int = 0) -> None:
+    try:
+        os.write(FD, f"{os.getpid()} {step} {now or time.monotonic_ns()}\n".encode())
+    except OSError:
+        pass  # the child has closed what is not its own
+
+
+mark("imports", BEGAN)
+from sysvisor_runc.launch import steps  # noqa: E402 - replaced before anybody takes a copy
+
+# The child only reports its steps while a fault may be injected; no step has this name.
+steps.FAULT = "none:none"
+steps.reached = mark
+
+from sysvisor_runc.cli import main as entry  # noqa: E402
+from sysvisor_runc.cli import run as _run  # noqa: E402, F401 - what the command loads when it begins
+
+_leave = entry.leave
+mark("parse")
+
+
+def leave(code: int) -> None:
+    mark("exit")
+    _leave(code)
+
+
+entry.leave = leave  # type: ignore[assignment]
+entry.main()
