@@ -122,3 +122,10 @@ def open_by_handle_at(pidfs_fd: int, handle: bytes) -> int:
     if len(handle) < _HANDLE_HEADER or int.from_bytes(handle[:4], "little") != len(handle) - _HANDLE_HEADER:
         raise SyscallError(errno.EINVAL, "open_by_handle_at", "malformed handle")
     return syscall("open_by_handle_at", pidfs_fd, handle, O_CLOEXEC, operand="a pidfd handle")
+
+
+def pidfd_getfd(pidfd: int, targetfd: int) -> int:
+    """A duplicate of descriptor `targetfd` of the process behind `pidfd`, close-on-exec (pidfd_getfd(2), Linux 5.6)."""
+    from sysvisor_runc.kernel.syscall import syscall
+
+    return syscall("pidfd_getfd", pidfd, targetfd, 0, operand=str(targetfd))

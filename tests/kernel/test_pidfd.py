@@ -120,6 +120,16 @@ def test_a_handle_of_a_reaped_process_is_stale(process: Process, fd: int) -> Non
     assert caught.value.errno in (errno.ESTALE, errno.EPERM)
 
 
+def test_a_descriptor_is_duplicated(fd: int, process: Process) -> None:
+    """pidfd_getfd brings over what the other process has open, close-on-exec."""
+    copy = pidfd.pidfd_getfd(fd, 0)
+    try:
+        assert os.path.samestat(os.fstat(copy), os.stat(f"/proc/{process.pid}/fd/0"))
+        assert not os.get_inheritable(copy)
+    finally:
+        os.close(copy)
+
+
 @pytest.mark.parametrize("broken", [b"", b"\x08\0\0\0\xfe\0\0\0", b"\xff" * 16])
 def test_a_malformed_handle_never_reaches_the_kernel(fd: int, broken: bytes) -> None:
     """A handle whose length lies would make the kernel read beyond it."""

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 
 from sysvisor_runc.cgroup.layout import detect
@@ -38,11 +37,13 @@ class Handmade:
         self.entry = entry
         self.record = record
         self.manager = manager
+        self.spawned: list[subprocess.Popen[bytes]] = []
         self.init = self.spawn()
 
     def spawn(self, *args: str) -> subprocess.Popen[bytes]:
         """One more process in the container's cgroups."""
         process = subprocess.Popen(args or ("/bin/sleep", "1000"), stdin=subprocess.DEVNULL)
+        self.spawned.append(process)
         for path in self.manager.directories():
             with open(f"{path}/cgroup.procs", "w") as file:
                 file.write(str(process.pid))
@@ -88,21 +89,11 @@ def container(runtime: Runtime, spec: dict[str, object] | None = None) -> Iterat
         yield made_by_hand
     finally:
         manager.kill_all(signal.SIGKILL)
-        made_by_hand.end_init()
-        _reap()
+        for process in made_by_hand.spawned:
+            process.kill()
+            process.wait(10)
         manager.remove()
         for path in reversed(made):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
         entry.remove()
-
-
-def _reap() -> None:
-    """Reap other children of ours that the container held."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.005)
-        except ChildProcessError:
-            return
