@@ -1,0 +1,292 @@
+"""Run another process in a container: `exec`.
+
+No interpreter of ours enters the container. The process that joins is the last stage from its first instruction: it
+joins the cgroups and namespaces, forks inside the pid namespace as a child of the command (CLONE_PARENT), takes on its
+identity and executes the program. So there is nothing for a hostile container to trace or to open (CVE-2016-9962,
+CVE-2019-5736), with a user namespace or without.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from sysvisor_runc.cgroup.manager import Manager
+from sysvisor_runc.child import program, stage
+from sysvisor_runc.child.channel import Channel, pair
+from sysvisor_runc.child.main import Ready, process_calls
+from sysvisor_runc.child.stage import Call, Slot
+from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.kernel import capability
+from sysvisor_runc.kernel import namespaces as ns
+from sysvisor_runc.kernel.signals import reset_signals
+from sysvisor_runc.kernel.syscall import syscall
+from sysvisor_runc.launch import limits
+from sysvisor_runc.launch.clone import Child
+from sysvisor_runc.launch.conversation import STAGED, Conversation
+from sysvisor_runc.plan.build import NAMESPACES, rlimits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from sysvisor_runc.child.plan import ProcessPlan
+    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.spec.types import Process
+    from sysvisor_runc.state.record import Record
+
+_CLOSE_RANGE_CLOEXEC = 4
+_SIGCHLD = 17
+_TIOCSCTTY = 0x540E
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
+
+class Joining:
+    """What `exec` asks for beside the process itself.
+
+    Attributes:
+        cgroups: controller to path, instead of the container's own.
+        seccomp: the filter of the plan, with where its listener goes.
+        console_socket: where the terminal's master goes; "" to keep it for a relay.
+    """
+
+    __slots__ = ("cgroups", "console_socket", "detached", "seccomp")
+
+    def __init__(self) -> None:
+        self.cgroups: dict[str, str] = {}
+        self.console_socket = ""
+        self.detached = False
+        self.seccomp: Filter | None = None
+
+
+class Joined:
+    """A process that runs in the container; `console` is its terminal's master or -1."""
+
+    __slots__ = ("child", "console")
+
+    def __init__(self, child: Child, console: int) -> None:
+        self.child = child
+        self.console = console
+
+
+def join(record: Record, init: int, process: Process, plan: ProcessPlan, joining: Joining) -> Joined:
+    """Start `process` in the container whose init is behind the pidfd `init`; returns once its program runs.
+
+    Raises:
+        LaunchError: the program cannot be executed (exit code 255), or a namespace or cgroup cannot be joined.
+    """
+    root = _open_root(record)
+    try:
+        program.complete_environment(plan, root)
+        path = program.find(plan, root)
+        return _Join(record, init, process, plan, joining, root).start(path)
+    except program.ProgramNotFound as error:
+        raise LaunchError(f"unable to start container process: {error}", exit_code=255) from error
+    finally:
+        os.close(root)
+
+
+def _open_root(record: Record) -> int:
+    try:
+        return os.open(f"/proc/{record['initPid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LaunchError(f"open the root of container {record['id']!r}: {reason(error)}") from error
+
+
+class _Join:
+    """One joining: the values that its steps hand to each other."""
+
+    def __init__(
+        self, record: Record, init: int, process: Process, plan: ProcessPlan, joining: Joining, root: int
+    ) -> None:
+        self.record = record
+        self.init = init
+        self.process = process
+        self.plan = plan
+        self.joining = joining
+        self.root = root
+        self.seccomp = joining.seccomp
+        self.console = -1
+
+    def start(self, path: str) -> Joined:
+        """Fork, wire, execute the last stage, and wait until the program runs."""
+        cgroup = self.record["cgroup"]
+        manager = Manager(cgroup["paths"], delegated=bool(cgroup["leaf"]))
+        target = self.joining.cgroups or None
+        tasks = manager.join_fds(target)
+        cgroup_fd = manager.clone_into_fd(target or manager.exec_paths())
+        slave = self._open_terminal()
+        report, pids = os.pipe(), os.pipe()
+        host, inner = pair()
+        conversation = Conversation()
+        conversation.state = STAGED
+        first, pidfd = ns.clone3(0, cgroup_fd=cgroup_fd)
+        if first == 0:
+            self._become_stage(path, tasks, slave, report[1], pids[1], inner)
+        for fd in (*tasks, slave, report[1], pids[1], inner.read_fd, inner.write_fd, pidfd, cgroup_fd):
+            if fd is not None and fd >= 0:
+                os.close(fd)
+        answer = os.read(pids[0], 4)
+        os.close(pids[0])
+        os.waitpid(first, 0)
+        failure = b"" if answer else os.read(report[0], 8)
+        if not answer:
+            raise self._failed(failure, path)
+        pid = int.from_bytes(answer, "little")
+        child = Child(pid, os.pidfd_open(pid))
+        self._follow(child, host, report[0], path)
+        return Joined(child, self.console)
+
+    def _follow(self, child: Child, host: Channel, report: int, path: str) -> None:
+        """Wait for the execve, handing over a seccomp listener on the way."""
+        message = host.receive()
+        if message is not None:
+            from sysvisor_runc.launch.listener import hand_over
+
+            if self.seccomp is None:
+                raise LaunchError("the process announced a seccomp listener that nobody asked for")
+            record = self.record
+            state: dict[str, object] = {
+                "ociVersion": record["ociVersion"],
+                "id": record["id"],
+                "status": "running",
+                "pid": record["initPid"],
+                "bundle": record["bundle"],
+                "annotations": record["annotations"],
+            }
+            hand_over(self.seccomp, child, int.from_bytes(message[1], "little"), state)
+            host.send(b"K")
+        host.close()
+        failure = os.read(report, 8)
+        os.close(report)
+        if failure:
+            child.reap()
+            raise self._failed(failure, path)
+
+    def _failed(self, report: bytes, path: str) -> LaunchError:
+        if len(report) < 8:
+            return LaunchError("unable to start container process: the process ended unexpectedly", exit_code=255)
+        conversation = Conversation()
+        terminal = 0 if self.process.get("terminal") else -1
+        label = 0 if self.plan.apparmor or self.plan.selinux else -1
+        calls = self._calls(path, -1, -1, label, terminal, Channel(-1, -1))
+        conversation.calls = [call.what for call in calls]
+        error = conversation.stage_failure(report)
+        error.exit_code = 255
+        return error
+
+    # ---- in the forked process
+
+    def _become_stage(
+        self, path: str, tasks: list[int], slave: int, report: int, pids: int, inner: Channel
+    ) -> NoReturn:
+        try:
+            reset_signals()
+            for fd in tasks:
+                os.write(fd, b"0")
+            self._limits()
+            if slave >= 0:
+                for fd in (0, 1, 2):
+                    os.dup2(slave, fd)
+            first = 3 + self.plan.preserve_fds
+            syscall("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
+            label = self._label_file()
+            kept = [_above(fd, first) for fd in (self.init, report, pids, label, inner.read_fd, inner.write_fd)]
+            init, report, pids, label, read_fd, write_fd = kept
+            self.root = _above(self.root, first) if self.record["flags"].get("noPivot") else -1
+            calls = self._calls(path, init, pids, label, 0 if slave >= 0 else -1, Channel(read_fd, write_fd))
+            image = stage.build(calls, report_fd=report)
+            os.execve(stage.memory_file(image), ["sysvisor-runc", "init"], {})
+        except OSError as error:
+            os.write(report, (0xFFFF).to_bytes(4, "little") + (error.errno or 5).to_bytes(4, "little"))
+        finally:
+            os._exit(255)
+
+    def _limits(self) -> None:
+        """What needs the host's privileges and is inherited by the process inside."""
+        limits.set_rlimits(0, rlimits(self.process))
+        limits.set_oom_score_adj(os.getpid(), self.process.get("oomScoreAdj"), None)
+        if "scheduler" in self.process:
+            limits.set_scheduler(0, self.process["scheduler"])
+        if "ioPriority" in self.process:
+            limits.set_io_priority(0, self.process["ioPriority"])
+        if self.plan.affinity:
+            os.sched_setaffinity(0, self.plan.affinity)
+
+    def _label_file(self) -> int:
+        if not (self.plan.apparmor or self.plan.selinux):
+            return -1
+        return os.open("/proc/thread-self/attr/exec", os.O_WRONLY | os.O_CLOEXEC)
+
+    def _calls(self, path: str, init: int, pids: int, label: int, terminal: int, channel: Channel) -> list[Call]:
+        flags = 0
+        for entry in (self.record["spec"].get("linux") or {}).get("namespaces") or ():
+            flags |= NAMESPACES[entry["type"]][0]
+        first = 3 + self.plan.preserve_fds
+        pid = Slot()
+        calls = [Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)]
+        if label >= 0:
+            # Before the fork: the file belongs to this very task, and what it says passes on to the child.
+            text = f"exec {self.plan.apparmor}".encode() if self.plan.apparmor else self.plan.selinux.encode()
+            calls.append(Call("write", label, text, len(text), what="set the label for the program"))
+        if flags:
+            calls.append(Call("setns", init, flags, what="join the container's namespaces"))
+        if self.record["flags"].get("noPivot"):
+            calls += [Call("fchdir", self.root), Call("chroot", b".\0", what="change to the container's root")]
+        calls += [
+            Call("clone", ns.CLONE_PARENT | _SIGCHLD, 0, 0, 0, 0, store=pid, skip=2, what="fork in the container"),
+            Call("write", pids, pid, 4),
+            Call("exit_group", 0),
+            Call("close", pids),
+            Call("setsid"),
+        ]
+        if terminal >= 0:
+            calls.append(Call("ioctl", terminal, _TIOCSCTTY, 0, what="take the terminal"))
+        if self.plan.keyring:
+            name = self.plan.keyring.encode() + b"\0"
+            calls.append(Call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, name, flags=stage.IGNORE_ERROR))
+        calls.append(Call("umask", 0o022 if self.plan.umask is None else self.plan.umask))
+        if self.plan.personality is not None:
+            calls.append(Call("personality", self.plan.personality))
+        ready = Ready(
+            [Call("close", channel.read_fd), Call("close", channel.write_fd)], channel.read_fd, channel.write_fd
+        )
+        return calls + process_calls(self.plan, path, capability.last_cap(), -1, ready)
+
+    # ---- terminal
+
+    def _open_terminal(self) -> int:
+        """A terminal from the container's own devpts; the master stays here or goes to the console socket."""
+        if not self.process.get("terminal"):
+            return -1
+        from sysvisor_runc.child import console
+        from sysvisor_runc.child.mounts import Rootfs
+
+        try:
+            master, slave = console.open_terminal(Rootfs(self.root, -1, {}))
+        except OSError as error:
+            hint = "the container needs a devpts on /dev/pts"
+            raise LaunchError(f"open a terminal in the container: {reason(error)}", hint=hint) from error
+        size = self.process.get("consoleSize")
+        if size:
+            console.resize(slave, size["height"], size["width"])
+        os.fchown(slave, _host_uid(self.record, self.plan.identity.uid), -1)
+        if self.joining.console_socket:
+            from sysvisor_runc.launch.handover import send_descriptor
+
+            send_descriptor(self.joining.console_socket, master, b"/dev/ptmx", "--console-socket")
+            os.close(master)
+        else:
+            self.console = master
+        return slave
+
+
+def _above(fd: int, lowest: int) -> int:
+    return -1 if fd < 0 else fcntl.fcntl(fd, fcntl.F_DUPFD, lowest)
+
+
+def _host_uid(record: Record, uid: int) -> int:
+    for mapping in (record["spec"].get("linux") or {}).get("uidMappings") or ():
+        if mapping["containerID"] <= uid < mapping["containerID"] + mapping["size"]:
+            return uid - mapping["containerID"] + mapping["hostID"]
+    return uid

@@ -1,0 +1,259 @@
+"""The conversion to a system container: look at the host and the root file system, then let syscont decide.
+
+Loaded only in system-container mode. What is looked up inside the rootfs goes through child.paths, since the rootfs
+belongs to a stranger.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc import log
+from sysvisor_runc.child import paths
+from sysvisor_runc.errors import LaunchError, SpecError, reason
+from sysvisor_runc.kernel import capability
+from sysvisor_runc.kernel.prctl import capget
+from sysvisor_runc.kernel.statfs import fstatfs
+from sysvisor_runc.launch.steps import reached
+from sysvisor_runc.plan.build import NAMESPACES
+from sysvisor_runc.syscont import facts as wanted
+from sysvisor_runc.syscont.convert import convert, convert_exec
+from sysvisor_runc.syscont.facts import HostFacts, PathFacts
+from sysvisor_runc.syscont.ids import needs_ids
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.layout import Layout
+    from sysvisor_runc.launch.create import Request
+    from sysvisor_runc.launch.undo import UndoStack
+    from sysvisor_runc.spec.types import Process, Spec
+    from sysvisor_runc.state.record import Record, SubidRecord
+    from sysvisor_runc.state.store import Entry
+    from sysvisor_runc.syscont.traits import Traits
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def convert_spec(
+    spec: Spec, request: Request, bundle: str, layout: Layout, entry: Entry, undo: UndoStack
+) -> tuple[Spec, Traits, SubidRecord | None]:
+    """The spec of the system container, its traits, and the id range that was allocated for it.
+
+    Raises:
+        SpecError: the spec asks for what a system container cannot have.
+        StateError: no id range is left.
+    """
+    subid: SubidRecord | None = None
+    if needs_ids(spec):
+        from sysvisor_runc.state.subid import allocate, free
+
+        reached("ids")
+        subid = allocate(entry.path)
+        taken = subid
+        undo.push("subordinate ids", lambda: free(entry.path, taken))
+    facts = _gather(spec, request, bundle, layout, subid)
+    converted, traits = convert(spec, facts)
+    for warning in traits.warnings:
+        log.warning(warning)
+    if request.uid_shift == "none":
+        traits.rootfs_idmap = traits.chown_rootfs = False
+    elif request.uid_shift == "chown" and traits.rootfs_idmap:
+        traits.rootfs_idmap, traits.chown_rootfs = False, True
+    if traits.chown_rootfs and traits.ids is not None:
+        from sysvisor_runc.launch.chown import chown_tree
+
+        chown_tree(facts.rootfs_path, traits.ids)
+    return converted, traits, subid
+
+
+def convert_joining(process: Process, record: Record) -> None:
+    """Apply the same rules to a further process of the container, in place."""
+    known = capability.NAMES[: capability.last_cap() + 1]
+    facts = HostFacts(
+        record["id"],
+        record["rootfs"],
+        PathFacts(),
+        kernel=wanted.kernel_version(os.uname().release),
+        capabilities=capget()[0],
+        cap_names=known,
+        oom_score_adj=_own_oom_score_adj(),
+        rlimits=_own_rlimits(process),
+    )
+    converted, warnings = convert_exec(process, record["spec"], facts)
+    for warning in warnings:
+        log.warning(warning)
+    process.update(converted)
+
+
+def _gather(
+    spec: Spec, request: Request, bundle: str, layout: Layout, subid: SubidRecord | None
+) -> HostFacts:
+    rootfs = os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
+    try:
+        root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        hint = "root.path is relative to the bundle" if error.errno == 2 else None
+        raise SpecError("root.path", f"{rootfs!r}: {reason(error)}", hint=hint) from error
+    try:
+        release = os.uname().release
+        host_paths = [path for path in wanted.host_candidates(release) if os.path.isdir(path)]
+        sources = {
+            path: _probe(path if path.startswith("/") else os.path.join(bundle, path))
+            for path in [*wanted.sources_to_probe(spec), *host_paths]
+            if path
+        }
+        from sysvisor_runc.syscont.interface import container_uuid
+
+        return HostFacts(
+            request.container_id,
+            rootfs,
+            _path_facts(root),
+            kernel=wanted.kernel_version(release),
+            capabilities=capget()[0],
+            cap_names=capability.NAMES[: capability.last_cap() + 1],
+            container_uuid=container_uuid(request.container_id, _read("/etc/machine-id").strip()),
+            oom_score_adj=_own_oom_score_adj(),
+            rlimits=_own_rlimits(spec["process"]),
+            id_range=None if subid is None else (subid["uid"], subid["gid"], subid["size"]),
+            joined_ids=_joined_ids(spec),
+            namespaces=_namespaces(),
+            ns_shared={path: _is_shared(path) for path in wanted.paths_to_probe(spec)},
+            sources=sources,
+            destinations={path: _resolve(root, path) for path in wanted.destinations_to_probe(spec)},
+            args0=_find_program(root, spec["process"]),
+            host_paths=frozenset(host_paths),
+            rootfs_dirs=frozenset(path for path in wanted.ROOTFS_DIRS if _is_directory(root, path)),
+            filesystems=frozenset(line.rpartition("\t")[2] for line in _read("/proc/filesystems").splitlines()),
+            cgroup=layout.kind,
+            os_release=_read("/etc/os-release"),
+            credentials=request.credentials,
+        )
+    finally:
+        os.close(root)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(1 << 16).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _own_oom_score_adj() -> int:
+    return int(_read("/proc/self/oom_score_adj") or 0)
+
+
+def _own_rlimits(process: Process) -> dict[str, tuple[int, int]]:
+    """The caller's limits of the types that the process names, -1 for infinity."""
+    if not process.get("rlimits"):
+        return {}
+    import resource
+
+    return {
+        limit["type"]: resource.getrlimit(getattr(resource, limit["type"]))
+        for limit in process["rlimits"]
+        if hasattr(resource, limit["type"])
+    }
+
+
+def _path_facts(fd: int) -> PathFacts:
+    status = os.fstat(fd)
+    device = (status.st_mode & 0o170000) in (0o020000, 0o060000)
+    return PathFacts(fstatfs(fd), status.st_uid, status.st_gid, device=device)
+
+
+def _probe(path: str) -> PathFacts:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise LaunchError(f"bind source {path!r}: {reason(error)}", hint="make it first") from error
+    try:
+        return _path_facts(fd)
+    finally:
+        os.close(fd)
+
+
+def _joined_ids(spec: Spec) -> tuple[int, int, int] | None:
+    """The range of a user namespace given by path: what a process in it would see mapped to 0."""
+    for entry in (spec.get("linux") or {}).get("namespaces") or ():
+        path = entry.get("path", "")
+        if entry["type"] == "user" and path.startswith("/proc/") and path.endswith("/ns/user"):
+            process = path.removesuffix("/ns/user")
+            uid, gid = _first_mapping(process + "/uid_map"), _first_mapping(process + "/gid_map")
+            if uid and gid:
+                return uid[0], gid[0], min(uid[1], gid[1])
+    return None
+
+
+def _first_mapping(path: str) -> tuple[int, int] | None:
+    for line in _read(path).splitlines():
+        inside, outside, size = line.split()
+        if inside == "0":
+            return int(outside), int(size)
+    return None
+
+
+def _namespaces() -> frozenset[str]:
+    """The namespace types of this kernel: a kernel without one has no file for it."""
+    there = set(os.listdir("/proc/self/ns"))
+    return frozenset(kind for kind, (_, file) in NAMESPACES.items() if file in there)
+
+
+def _is_shared(path: str) -> bool:
+    """Whether `path` is a namespace of ours, or of the host's init."""
+    try:
+        given = os.stat(path)
+        name = os.path.basename(os.readlink(path)) if os.path.islink(path) else ""
+        kind = name.partition(":")[0]
+        for process in ("self", "1"):
+            for file in [kind] if kind else os.listdir("/proc/self/ns"):
+                if os.path.samestat(given, os.stat(f"/proc/{process}/ns/{file}")):
+                    return True
+    except OSError as error:
+        if error.filename == path:
+            raise LaunchError(f"namespace {path!r}: {reason(error)}") from error
+    return False
+
+
+def _resolve(root: int, path: str) -> str:
+    """Where `path` leads inside the rootfs; as it stands where it is not there yet."""
+    try:
+        fd = paths.open_in_root(root, path)
+    except OSError:
+        return path
+    try:
+        found, top = os.readlink(f"/proc/self/fd/{fd}"), os.readlink(f"/proc/self/fd/{root}")
+    finally:
+        os.close(fd)
+    inside = found[len(top.rstrip("/")) :] if found.startswith(top) else path
+    return inside or "/"
+
+
+def _is_directory(root: int, path: str) -> bool:
+    try:
+        os.close(paths.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
+    except OSError:
+        return False
+    return True
+
+
+def _find_program(root: int, process: Process) -> str | None:
+    """What args[0] really is inside the rootfs once PATH and links are followed; None where it is not there."""
+    name = process["args"][0]
+    if "/" in name:
+        candidates = [os.path.join(process["cwd"], name)]
+    else:
+        search = _DEFAULT_PATH
+        for entry in process.get("env") or ():
+            if entry.startswith("PATH="):
+                search = entry[5:]
+        candidates = [f"{directory}/{name}" for directory in search.split(":") if directory]
+    for candidate in candidates:
+        try:
+            fd = paths.open_in_root(root, candidate)
+        except OSError:
+            continue
+        os.close(fd)
+        return _resolve(root, candidate)
+    return None
