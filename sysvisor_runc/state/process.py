@@ -10,13 +10,6 @@ import errno
 import os
 
 from sysvisor_runc.errors import StateError, reason
-from sysvisor_runc.kernel.pidfd import (
-    name_to_handle_at,
-    open_by_handle_at,
-    pidfd_get_info,
-    pidfd_open,
-    pidfd_send_signal,
-)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +77,8 @@ def is_alive(pid: int, start: int) -> bool:
 
 def handle_of(pidfd: int) -> str:
     """The pidfd's file handle in hex, to keep in a record; empty where the kernel has none (before 6.14)."""
+    from sysvisor_runc.kernel.pidfd import name_to_handle_at
+
     try:
         return name_to_handle_at(pidfd).hex()
     except OSError:
@@ -111,7 +106,7 @@ def _open_pid(pid: int) -> int:
     if pid <= 0:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     try:
-        return pidfd_open(pid)
+        return os.pidfd_open(pid)
     except OSError as error:
         # The number now belongs to a thread: EINVAL, since Linux 6.9 ENOENT.
         if error.errno in (errno.EINVAL, errno.ENOENT):
@@ -120,8 +115,10 @@ def _open_pid(pid: int) -> int:
 
 
 def _open_handle(handle: bytes) -> int:
+    from sysvisor_runc.kernel.pidfd import open_by_handle_at
+
     # Any pidfd tells the kernel which file system is meant (a constant for it, FD_PIDFS_ROOT, came only with 6.17).
-    own = pidfd_open(os.getpid())
+    own = os.pidfd_open(os.getpid())
     try:
         return open_by_handle_at(own, handle)
     except OSError as error:
@@ -152,6 +149,8 @@ def send_signal(pidfd: int, signal: int) -> None:
         NotRunning: it has been reaped.
         StateError: the signal was refused.
     """
+    from sysvisor_runc.kernel.pidfd import pidfd_send_signal
+
     try:
         pidfd_send_signal(pidfd, signal)
     except ProcessLookupError:
@@ -177,6 +176,8 @@ def wait_status(pidfd: int) -> int | None:
 
     The kernel tells it of a process that is not our child only once its parent has reaped it (Linux 6.15).
     """
+    from sysvisor_runc.kernel.pidfd import pidfd_get_info
+
     try:
         return pidfd_get_info(pidfd).wait_status
     except OSError:

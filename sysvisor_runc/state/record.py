@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import time
 
+from sysvisor_runc.state.store import VERSION
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, NotRequired, TypedDict
@@ -73,10 +75,6 @@ if TYPE_CHECKING:
         spec: Spec
         syscont: bool
         intelRdt: str
-
-
-# Raised only when an older reader would act wrongly on what a newer writer stores; new fields alone do not need it.
-VERSION = 1
 
 
 def new_record(

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from sysvisor_runc.state.lock import Lock
     from sysvisor_runc.state.record import Record
+
+# Raised only when an older reader would act wrongly on what a newer writer stores; new fields alone do not need it.
+VERSION = 1
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _ID_MAX = 255  # NAME_MAX
@@ -226,6 +230,8 @@ class Entry:
             NoSuchContainer: the container was deleted while we waited.
             StateError: another command has held it for `timeout` seconds.
         """
+        from sysvisor_runc.state.lock import Lock
+
         return Lock(self, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, timeout)
 
     def busy(self) -> bool:
@@ -281,8 +287,6 @@ class Entry:
         # All fields are written together, so one look tells a record from a foreign file.
         if not isinstance(record, dict) or record.get("id") != self.id or not isinstance(record.get("initPid"), int):
             raise NoRecord(f"state of container {self.id!r} is not a container's record", hint=hint)
-        from sysvisor_runc.state.record import VERSION
-
         version = record.get("version")
         if not isinstance(version, int) or version > VERSION:
             raise StateError(
@@ -345,72 +349,6 @@ class Entry:
         except OSError:
             return False
         return os.path.samestat(named, os.fstat(self.dirfd))
-
-
-class Lock:
-    """One holding of a container's lock: a flock on its directory.
-
-    A flock belongs to the open directory, which a child made without execve shares. Leaving therefore unlocks
-    explicitly, for all who share it, and such a child closes the directory first of all.
-    """
-
-    __slots__ = ("_entry", "_operation", "_timeout")
-
-    def __init__(self, entry: Entry, operation: int, timeout: float) -> None:
-        self._entry = entry
-        self._operation = operation
-        self._timeout = timeout
-
-    def __enter__(self) -> None:
-        try:
-            fcntl.flock(self._entry.dirfd, self._operation | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._wait()
-        self._entry.holds_lock(self._operation == fcntl.LOCK_EX)
-        if not self._entry.is_current():
-            self._release()
-            raise NoSuchContainer(f"container does not exist: {self._entry.id!r}", hint="it was deleted just now")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        self._entry.holds_lock(False)
-        if self._entry.dirfd >= 0:
-            fcntl.flock(self._entry.dirfd, fcntl.LOCK_UN)
-
-    def _wait(self) -> None:
-        """Try again until the time is up: a flock cannot be waited for with a bound, short of a signal."""
-        from time import monotonic, sleep
-
-        deadline = monotonic() + self._timeout
-        pause = 0.001
-        while True:
-            sleep(pause)
-            try:
-                fcntl.flock(self._entry.dirfd, self._operation | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if monotonic() >= deadline:
-                    raise StateError(
-                        f"container {self._entry.id!r} is busy: another command holds it for {self._timeout:g} s",
-                        hint=_holder_hint(os.fstat(self._entry.dirfd)),
-                    )
-            pause = min(pause * 2, 0.05)
-
-
-def _holder_hint(directory: os.stat_result) -> str | None:
-    """Who holds the lock, from `/proc/locks` (proc_locks(5))."""
-    suffix = f":{directory.st_ino}"
-    try:
-        with open("/proc/locks", encoding="ascii") as locks:
-            for line in locks:
-                fields = line.split()
-                if fields[1] == "FLOCK" and fields[5].endswith(suffix):
-                    return f"it is held by process {fields[4]}"
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
 
 
 def _make_directories(path: str) -> None:
