@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import types
 
 import pytest
@@ -35,15 +36,19 @@ Loaded = dict[str, list[str]]
 
 def loaded(*command: str) -> list[str]:
     """The modules that `python3 -SI COMMAND` imports, in order."""
-    done = subprocess.run(
-        [PYTHON, "-SI", "-X", "importtime", *command],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return LINE.findall(done.stderr)
+    # Not through a pipe: what a container inherits stays open as long as it lives.
+    with tempfile.TemporaryFile("w+") as stderr:
+        done = subprocess.run(
+            [PYTHON, "-SI", "-X", "importtime", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            timeout=60,
+        )
+        stderr.seek(0)
+        said = stderr.read()
+    assert done.returncode == 0, said[-2000:]
+    return LINE.findall(said)
 
 
 def pyc_size(module: str) -> int:
