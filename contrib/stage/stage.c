@@ -15,14 +15,13 @@ typedef unsigned int u32;
 #define DATA 0x800000UL
 
 #define IGNORE_ERROR 1    /* go on if the call fails */
-#define EXIT_IF_NONZERO 2 /* a fork: the parent has done its part */
-#define SAY_WHY 4         /* tell a person on stderr: "<prefix><errno text>\n" */
+#define SAY_WHY 2         /* if nobody took the report, tell stderr: "<prefix><errno text>\n" */
 
 struct entry {
 	u64 number;
 	u64 argument[6];
 	u32 *store; /* where the result goes, or null */
-	u64 flags;
+	u64 flags;  /* the bits above, and from bit 8: how many entries to skip if the result is 0 (the child of a fork) */
 };
 
 struct text {
@@ -32,7 +31,7 @@ struct text {
 
 struct list {
 	u64 count;
-	s64 report_fd; /* gets {u32 index, u32 errno} of the call that failed; -1: nobody listens */
+	s64 report_fd; /* gets {u32 index, u32 errno} of the call that failed; the list may close it */
 	struct text prefix;
 	struct text unknown;  /* the text for an errno outside the table */
 	u64 errno_texts;      /* how many */
@@ -96,10 +95,10 @@ __attribute__((noreturn, section(".text.start"))) void _start(void)
 			u64 number = (u64)-result;
 			if (e->flags & IGNORE_ERROR)
 				continue;
-			if (list->report_fd >= 0) {
-				u32 report[2] = {(u32)i, (u32)number};
-				call(NR_write, (u64)list->report_fd, (u64)report, sizeof report, 0, 0, 0);
-			} else if (e->flags & SAY_WHY) {
+			u32 report[2] = {(u32)i, (u32)number};
+			int told = list->report_fd >= 0 &&
+				   call(NR_write, (u64)list->report_fd, (u64)report, sizeof report, 0, 0, 0) > 0;
+			if (!told && (e->flags & SAY_WHY)) {
 				struct text *why = number < list->errno_texts ? &list->errno_text[number] : &list->unknown;
 				call(NR_write, 2, list->prefix.address, list->prefix.length, 0, 0, 0);
 				call(NR_write, 2, why->address, why->length, 0, 0, 0);
@@ -107,8 +106,8 @@ __attribute__((noreturn, section(".text.start"))) void _start(void)
 			for (;;)
 				call(NR_exit_group, list->exit_code, 0, 0, 0, 0, 0);
 		}
-		if (result && (e->flags & EXIT_IF_NONZERO))
-			call(NR_exit_group, 0, 0, 0, 0, 0, 0);
+		if (result == 0)
+			i += e->flags >> 8;
 	}
 	for (;;)
 		call(NR_exit_group, list->exit_code, 0, 0, 0, 0, 0);

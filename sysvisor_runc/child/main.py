@@ -394,9 +394,11 @@ def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
     _make_working_directory(process, rootfs)
     label_fd = _label_file(process, rootfs.proc)
     first = 3 + process.preserve_fds
+    # What the caller left open goes with the interpreter; the duplicates made next survive it, until the program's
+    # execve.
+    syscall("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
     keep = [wiring.start, wiring.report, label_fd, channel.read_fd, channel.write_fd]
     start, report, label_fd, read_fd, write_fd = (_above(fd, first) for fd in keep)
-    # The new numbers survive into the stage and vanish at the program's execve.
     close_range = Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
     wait = [Call("close", read_fd), Call("close", write_fd)]
     if plan.start_hooks:

@@ -315,7 +315,7 @@ class MakeDevice:
             os.close(parent)
 
     def _make(self, parent: int, name: str) -> None:
-        """Make the node; what a rootfs holds there already stays if it is this very device (rule of the runtime-spec)."""
+        """Make the node; what is there already stays if it is this very device (a rule of the runtime-spec)."""
         kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.kind]
         number = 0 if self.kind == "p" else os.makedev(self.major, self.minor)
         try:
@@ -418,7 +418,8 @@ class MakeNode:
             os.close(paths.make_directory(rootfs.root, self.path, 0))
             return
         parent, name = paths.open_parent(rootfs.root, self.path)
-        kind = {"f": stat.S_IFREG, "p": stat.S_IFIFO, "s": stat.S_IFSOCK, "c": stat.S_IFCHR, "b": stat.S_IFBLK}[self.kind]
+        kinds = {"f": stat.S_IFREG, "p": stat.S_IFIFO, "s": stat.S_IFSOCK, "c": stat.S_IFCHR, "b": stat.S_IFBLK}
+        kind = kinds[self.kind]
         try:
             os.mknod(name, kind, 0, dir_fd=parent)
         except (FileExistsError, PermissionError):
@@ -468,10 +469,10 @@ class MaskPath:
             raise
         try:
             if stat.S_ISDIR(os.fstat(destination).st_mode):
-                tree = self._empty_directory(rootfs)
-            else:
-                null = rootfs.null_device()
-                tree = m.open_tree(null, "", m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_EMPTY_PATH)
+                self._mask_directory(rootfs, destination)
+                return
+            null = rootfs.null_device()
+            tree = m.open_tree(null, "", m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_EMPTY_PATH)
             try:
                 attach(tree, destination, self.path)
             finally:
@@ -479,14 +480,23 @@ class MaskPath:
         finally:
             os.close(destination)
 
-    def _empty_directory(self, rootfs: Rootfs) -> int:
-        """One tmpfs serves every masked directory: a super block costs 0.1 ms and memory, a clone next to nothing."""
+    def _mask_directory(self, rootfs: Rootfs, destination: int) -> None:
+        """One tmpfs serves every masked directory: a super block costs 0.1 ms and memory, a clone next to nothing.
+
+        The first one is attached itself, since only an attached mount can be cloned before Linux 6.15.
+        """
         first = rootfs.kept.get("mask")
         if first is None:
             first = new_mount("tmpfs", "tmpfs", (("nr_inodes", "1"), ("mode", "755")), self.path)
             _setattr(first, 0, m.MOUNT_ATTR_RDONLY, 0, self.path)
+            attach(first, destination, self.path)
             rootfs.kept["mask"] = first
-        return m.open_tree(first, "", m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_EMPTY_PATH)
+            return
+        tree = m.open_tree(first, "", m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_EMPTY_PATH)
+        try:
+            attach(tree, destination, self.path)
+        finally:
+            os.close(tree)
 
 
 class ReadonlyPath:

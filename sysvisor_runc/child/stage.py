@@ -13,8 +13,7 @@ from sysvisor_runc.child.stage_code import CODE
 from sysvisor_runc.kernel.syscall import MACHINE, NUMBERS, SyscallError, syscall
 
 IGNORE_ERROR = 1
-EXIT_IF_NONZERO = 2
-SAY_WHY = 4
+SAY_WHY = 2
 
 _TEXT_AT = 0x400000
 _DATA_AT = 0x800000
@@ -22,7 +21,10 @@ _PAGE = 0x1000
 # The size of `struct list` up to its entries, and of `struct entry`, in contrib/stage/stage.c.
 _LIST_HEAD = 9 * 8
 _ENTRY = 9 * 8
-_ERRNO_TEXTS = 134  # EHWPOISON is 133, the last errno of Linux
+_ERRNO_TEXTS = 81
+# EPERM ENOENT EIO E2BIG ENOEXEC EAGAIN ENOMEM EACCES EFAULT ENOTDIR EISDIR EINVAL ENFILE EMFILE ETXTBSY ENAMETOOLONG
+# ENOSYS ELOOP ELIBBAD
+_EXECVE_ERRORS = (1, 2, 5, 7, 8, 11, 12, 13, 14, 20, 21, 22, 23, 24, 26, 36, 38, 40, 80)
 _ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
 
 MFD_CLOEXEC = 1
@@ -59,12 +61,13 @@ class Call:
         name: the call's name, as in kernel.syscall.NUMBERS.
         args: integers, bytes (passed by address), a Slot or a Blob (by address), or a list of strings as bytes
             (argv or envp: an array of addresses closed by a null one).
-        flags: IGNORE_ERROR, EXIT_IF_NONZERO, SAY_WHY.
+        flags: IGNORE_ERROR, SAY_WHY.
+        skip: how many calls are left out where the result is 0: after a fork, those of the parent.
         store: where the result goes.
         what: what it is for, in an error message and in the plan that `--debug` prints.
     """
 
-    __slots__ = ("args", "flags", "name", "store", "what")
+    __slots__ = ("args", "flags", "name", "skip", "store", "what")
 
     def __init__(
         self,
@@ -72,12 +75,14 @@ class Call:
         *args: int | bytes | Slot | Blob | list[bytes],
         flags: int = 0,
         store: Slot | None = None,
+        skip: int = 0,
         what: str = "",
     ) -> None:
         self.name = name
         self.args = args
         self.flags = flags
         self.store = store
+        self.skip = skip
         self.what = what or name
 
 
@@ -138,7 +143,7 @@ def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code
         args = [layout.value(a) for a in call.args]
         args += [0] * (6 - len(args))
         store = layout.slot(call.store) + len(call.store.head) if call.store else 0
-        for number in (NUMBERS[call.name], *args, store, call.flags):
+        for number in (NUMBERS[call.name], *args, store, call.flags | call.skip << 8):
             entries += _u64(number)
     unknown = b""
     table = 0
@@ -162,12 +167,15 @@ def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code
 
 
 def _errno_table(layout: _Layout) -> tuple[int, bytes]:
-    rows = b""
-    for number in range(_ERRNO_TEXTS):
+    """Texts for what execve(2) and the calls around it fail with; any other number is an unknown error."""
+    unknown = b"unknown error\n"
+    other = layout.place(unknown)
+    rows = bytearray((_u64(other) + _u64(len(unknown))) * _ERRNO_TEXTS)
+    for number in _EXECVE_ERRORS:
         text = os.strerror(number)
         line = (text[:1].lower() + text[1:] + "\n").encode()
-        rows += _u64(layout.place(line)) + _u64(len(line))
-    return layout.place(rows), b"unknown error\n"
+        rows[16 * number : 16 * number + 16] = _u64(layout.place(line)) + _u64(len(line))
+    return layout.place(bytes(rows)), unknown
 
 
 def _elf(data: bytes) -> bytes:

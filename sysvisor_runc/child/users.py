@@ -1,4 +1,7 @@
-"""Read a root file system's own passwd and group files (passwd(5), group(5)), never NSS. May import kernel and child."""
+"""Read a root file system's own passwd and group files (passwd(5), group(5)), never NSS.
+
+May import kernel and child.
+"""
 
 from __future__ import annotations
 

@@ -293,12 +293,14 @@ class _Launch:
         reached("go")
         try:
             host.send(messages.GO)
+            # While the child furnishes its root: this costs as much as a dozen mounts.
+            self._stage_record(child)
             self._drive(conversation, host, child, report[0])
         except BrokenPipeError:
             self._failed_early(conversation, host, report[0])
         host.close()
         trees.close_trees(self.opened)
-        self._record(child)
+        self._commit_record(child)
         return Created(
             self.entry,
             self.record,
@@ -447,8 +449,7 @@ class _Launch:
 
     # ---- what stays
 
-    def _record(self, child: Child) -> None:
-        reached("ready")
+    def _stage_record(self, child: Child) -> None:
         request = self.request
         cgroup: CgroupRecord = {"driver": "cgroupfs", "paths": self.manager.paths, "leaf": ""}
         if self.manager.delegated:
@@ -474,10 +475,15 @@ class _Launch:
             for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
         }
         self.record = record
+        self.entry.stage(record)
+
+    def _commit_record(self, child: Child) -> None:
+        reached("ready")
+        request = self.request
+        self.entry.commit()
         reached("record")
-        self.entry.save(record)
-        reached("pid-file")
         if request.pid_file:
+            reached("pid-file")
             write_pid_file(request.pid_file, child.pid)
             self.undo.push("pid file", lambda: _unlink_quietly(request.pid_file))
         if request.pidfd_socket:

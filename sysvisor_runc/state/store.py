@@ -200,6 +200,7 @@ class Entry:
     """
 
     RECORD = "state.json"
+    STAGED = "state.json.new"
     FIFO = "exec.fifo"
 
     __slots__ = ("_locked", "_store", "dirfd", "id", "path")
@@ -301,22 +302,43 @@ class Entry:
         Raises:
             StateError: it cannot be written; the old record is untouched.
         """
+        self.stage(record)
+        self.commit()
+
+    def stage(self, record: Record) -> None:
+        """Write `record` beside the one that counts, which `commit` then replaces in one step.
+
+        Raises:
+            StateError: it cannot be written.
+        """
         from sysvisor_runc.jsonlight import dumps
 
-        temporary = self.RECORD + ".new"
         # No fsync: after a crash of the machine there is no container left that the record could tell of.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(temporary, flags, 0o600, dir_fd=self.dirfd)
+            fd = os.open(self.STAGED, flags, 0o600, dir_fd=self.dirfd)
             try:
                 _write_all(fd, dumps(record).encode("utf-8", "surrogateescape"))
             finally:
                 os.close(fd)
-            os.rename(temporary, self.RECORD, src_dir_fd=self.dirfd, dst_dir_fd=self.dirfd)
         except OSError as error:
-            self._unlink_quietly(temporary)
-            hint = _HINTS.get(error.errno or 0)
-            raise StateError(f"cannot write the state of container {self.id!r}: {reason(error)}", hint=hint)
+            raise self._unwritable(error)
+
+    def commit(self) -> None:
+        """Let the staged record be the record.
+
+        Raises:
+            StateError: there is none, or it cannot be renamed.
+        """
+        try:
+            os.rename(self.STAGED, self.RECORD, src_dir_fd=self.dirfd, dst_dir_fd=self.dirfd)
+        except OSError as error:
+            raise self._unwritable(error)
+
+    def _unwritable(self, error: OSError) -> StateError:
+        self._unlink_quietly(self.STAGED)
+        hint = _HINTS.get(error.errno or 0)
+        return StateError(f"cannot write the state of container {self.id!r}: {reason(error)}", hint=hint)
 
     def _unlink_quietly(self, name: str) -> None:
         try:
