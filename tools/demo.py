@@ -38,7 +38,7 @@ if mount -t tmpfs -o size=1m tmpfs /mnt 2>/tmp/err; then say tmpfs "$(grep ' /mn
 else say tmpfs-failed "$(cat /tmp/err)"; fi
 if hostname renamed 2>/tmp/err; then say renamed "$(hostname)"; else say renamed-failed "$(cat /tmp/err)"; fi
 say outside please
-read -r line
+read -r line || exit 0
 """
 
 

@@ -23,6 +23,9 @@ from tools import debian_rootfs, show  # noqa: E402 - found only now that the pa
 PROGRAM = str(SOURCE / "bin/sysvisor-runc")
 NAME = f"demo-systemd-{os.getpid()}"
 TOLERATED = {"sys-kernel-debug.mount", "sys-kernel-tracing.mount"}
+BOOTED = {"running", "degraded", "maintenance"}
+# reboot(RB_POWER_OFF) in a pid namespace ends its init by SIGINT, which `run` tells as 128 + 2.
+ENDED = {0, 130}
 BOOT_LIMIT = 60.0
 
 
@@ -39,11 +42,11 @@ def make_bundle(directory: pathlib.Path) -> None:
 
 
 def inside(*command: str) -> str:
-    """The output of a program in the container."""
+    """What a program in the container prints; empty if it cannot be run."""
     done = subprocess.run(
         [PROGRAM, "exec", NAME, *command], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
-    return (done.stdout or done.stderr).strip()
+    return done.stdout.strip()
 
 
 def relay(master: int) -> None:
@@ -64,7 +67,7 @@ def wait_for_boot(process: subprocess.Popen[bytes]) -> str:
     said = ""
     while process.poll() is None and time.monotonic() < deadline:
         said = inside("systemctl", "is-system-running")
-        if said in {"running", "degraded", "maintenance"}:
+        if said in BOOTED:
             return said
         time.sleep(0.1)
     return said or "never came up"
@@ -104,17 +107,22 @@ def boot(directory: pathlib.Path) -> int:
         reader.start()
         state = wait_for_boot(process)
         took = time.monotonic() - began
-        judge(findings, state)
-        print(show.paint(f"    booted in {took:.1f} s", "dim"))
-        show.heading("systemctl poweroff")
-        inside("systemctl", "poweroff")
+        if state in BOOTED:
+            judge(findings, state)
+            print(show.paint(f"    booted in {took:.1f} s", "dim"))
+            show.heading("systemctl poweroff")
+            inside("systemctl", "poweroff")
+        else:
+            findings.check("systemctl is-system-running", False, state)
         try:
             process.wait(BOOT_LIMIT)
         except subprocess.TimeoutExpired:
             subprocess.run([PROGRAM, "delete", "--force", NAME], check=False)
         reader.join(5)
     show.heading("sysvisor-runc run: the end")
-    findings.check("exit code", process.returncode == 0, str(process.returncode))
+    findings.check(
+        "exit code", process.returncode in ENDED, f"{process.returncode}: the kernel tells poweroff as SIGINT"
+    )
     return 1 if findings.failed else 0
 
 

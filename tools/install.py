@@ -1,7 +1,7 @@
-"""Puts library and program where `make install` says: compiled ahead, docstrings left out of the compiled files.
+"""Puts library and program where `make install` says, with the library's code compiled into one archive.
 
-A command loads all its code anew each time, so what is loaded is kept small (docs/performance.md has the figures). The
-sources stay beside the compiled files, for tracebacks and for an interpreter of another version.
+A command loads all its code anew each time: docs/performance.md has the figures. The sources stay beside the archive,
+for tracebacks and for an interpreter of another version, which simply does not find an archive of its own.
 """
 
 import argparse
@@ -10,13 +10,37 @@ import importlib.util
 import marshal
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import types
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
-PROGRAM = SOURCE / "bin/sysvisor-runc"
-FLAG_UNCHECKED_HASH = 0b01  # PEP 552: a hash-based pyc that is never compared with its source
+LOADER = pathlib.Path(__file__).with_name("archive_loader.py")
+PACKAGE = "sysvisor_runc"
+MAIN = f"{PACKAGE}.cli.main"
+IMPORTED = re.compile(rf"\| +({PACKAGE}[\w.]*)$", re.MULTILINE)
+
+# The head is a marshalled (loader, index, groups). An interpreter of another version looks for another file name.
+PROGRAM = """#!{python} -SI
+import sys
+from _frozen_importlib_external import MAGIC_NUMBER
+LIBRARY = {library!r}
+sys.path.append(LIBRARY)
+try:
+    with open(f"{{LIBRARY}}/code-{{MAGIC_NUMBER[:2].hex()}}", "rb", 0) as file:
+        from marshal import loads
+        loader, index, groups = loads(file.read({head}))
+        exec(loader)
+        sys.meta_path.insert(0, Archive(file.name, index, groups, LIBRARY))
+except FileNotFoundError:
+    pass
+from sysvisor_runc.cli.main import main
+main()
+"""
+
+Index = dict[str, tuple[int, int, bool]]
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:
@@ -24,34 +48,77 @@ def without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
+            if isinstance(first, ast.Expr) and ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:] or [ast.copy_location(ast.Pass(), first)]
     return tree
 
 
-def compile_file(installed: pathlib.Path, name: str) -> None:
-    """Write the compiled file of one module; `name` is the path that tracebacks show."""
-    text = installed.read_bytes()
-    code = compile(without_docstrings(ast.parse(text)), name, "exec", dont_inherit=True)
-    cached = pathlib.Path(importlib.util.cache_from_source(str(installed)))
-    cached.parent.mkdir(exist_ok=True)
-    head = importlib.util.MAGIC_NUMBER + FLAG_UNCHECKED_HASH.to_bytes(4, "little") + importlib.util.source_hash(text)
-    cached.write_bytes(head + marshal.dumps(code))
+def compiled(source: pathlib.Path, name: str) -> types.CodeType:
+    """The code of one file; `name` is the path that tracebacks show."""
+    return compile(without_docstrings(ast.parse(source.read_bytes())), name, "exec", dont_inherit=True)
 
 
-def program_text(python: str, library: str) -> str:
-    """The program with its interpreter and the place of its library filled in."""
-    lines = PROGRAM.read_text().splitlines()
-    lines[0] = f"#!{python} -SI"
-    marked = [number for number, line in enumerate(lines) if line.startswith("sys.path.append(")]
-    if len(marked) != 1:
-        raise ValueError(f"{PROGRAM}: no line that names the library")
-    lines[marked[0]] = f"sys.path.append({library!r})"
-    return "\n".join(lines) + "\n"
+def module_name(path: pathlib.PurePath) -> str:
+    """`sysvisor_runc/cli/run.py` → `sysvisor_runc.cli.run`."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(python: str, library: pathlib.Path, module: str) -> list[str]:
+    """Our modules that importing one brings with it, in the order in which they are complete, without itself."""
+    script = f"import sys; sys.path.append({str(library)!r}); import {module}"
+    command = [python, "-SIB", "-X", "importtime", "-c", script]
+    done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
+    return [sys.intern(name) for name in IMPORTED.findall(done.stderr) if name != module]
+
+
+def lazily_imported(trees: list[ast.Module]) -> set[str]:
+    """The modules that some function imports when it runs, and the one that the program begins with."""
+    found = {MAIN}
+    for tree in trees:
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
+    """Compile what is below `library` into the archive; the size of its head. `shown` is what tracebacks call it."""
+    sources = {
+        sys.intern(module_name(path.relative_to(library))): path for path in sorted((library / PACKAGE).rglob("*.py"))
+    }
+    index: Index = {}
+    body = b""
+    for name, path in sources.items():
+        code = marshal.dumps(compiled(path, f"{shown}/{path.relative_to(library)}"))
+        index[name] = (len(body), len(code), path.name == "__init__.py")
+        body += code
+    trees = [ast.parse(path.read_bytes()) for path in sources.values()]
+    verbs = {name for name in sources if name.startswith(f"{PACKAGE}.cli.")}
+    entered = (lazily_imported(trees) | verbs) & {name for name in sources if not name.startswith(f"{PACKAGE}.aio")}
+    groups = {name: imported(python, library, name) for name in sorted(entered)}
+    # What the program begins with is there in any case.
+    first = {MAIN, *groups[MAIN]}
+    groups = {name: [one for one in needed if name == MAIN or one not in first] for name, needed in groups.items()}
+    groups = {name: needed for name, needed in groups.items() if needed}
+    head = _head(index, groups, f"{shown}/{LOADER.name}")
+    magic = importlib.util.MAGIC_NUMBER[:2].hex()
+    (library / f"code-{magic}").write_bytes(head + body)
+    return len(head)
+
+
+def _head(index: Index, groups: dict[str, list[str]], loader_name: str) -> bytes:
+    """The archive's head; offsets in it count from the archive's start, so its own size is settled by repetition."""
+    loader = compiled(LOADER, loader_name)
+    size = 0
+    while True:
+        moved = {name: (offset + size, length, package) for name, (offset, length, package) in index.items()}
+        head = marshal.dumps((loader, moved, groups))
+        if len(head) == size:
+            return head
+        size = len(head)
 
 
 def install(options: argparse.Namespace) -> None:
@@ -62,16 +129,14 @@ def install(options: argparse.Namespace) -> None:
         shutil.copytree(
             SOURCE / package, destination / package, ignore=shutil.ignore_patterns("__pycache__", "_build.py")
         )
-    build = destination / "sysvisor_runc/_build.py"
-    subprocess.run(
-        [sys.executable, str(SOURCE / "tools/buildinfo.py"), "--tags", options.tags, str(build)], check=True, cwd=SOURCE
-    )
-    for path in sorted(destination.rglob("*.py")):
-        compile_file(path, f"{options.library}/{path.relative_to(destination)}")
+    build = destination / PACKAGE / "_build.py"
+    command = [sys.executable, str(SOURCE / "tools/buildinfo.py"), "--tags", options.tags, str(build)]
+    subprocess.run(command, check=True, cwd=SOURCE, stdout=subprocess.DEVNULL)
+    head = write_archive(options.python, destination, options.library)
     program = pathlib.Path(f"{options.destdir}{options.program}")
     program.parent.mkdir(parents=True, exist_ok=True)
     partial = program.with_name(f".{program.name}.new")
-    partial.write_text(program_text(options.python, options.library))
+    partial.write_text(PROGRAM.format(python=options.python, library=options.library, head=head))
     partial.chmod(0o755)
     os.replace(partial, program)
 

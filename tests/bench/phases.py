@@ -10,7 +10,7 @@ import statistics
 import time
 
 from tests.bench import report
-from tests.bench.subjects import PYTHON, SOURCE, Subject
+from tests.bench.subjects import PYTHON, Subject
 
 ENTRY = pathlib.Path(__file__).with_name("phases_entry.py")
 
@@ -19,13 +19,11 @@ Phases = dict[str, float]
 
 def breakdown(subject: Subject, bundle: str, runs: int) -> dict[str, Phases]:
     """Median ms of each step, in order, of the `command` and of its `child`; empty if the runtime reports none."""
-    program = pathlib.Path(subject.command[0])
-    library = program.parents[1] / "lib"
     found: dict[str, dict[str, list[float]]] = {"command": {}, "child": {}}
     for number in range(runs):
         file = pathlib.Path(f"{subject.output}-marks")
         file.unlink(missing_ok=True)
-        command = [PYTHON, "-SI", str(ENTRY), str(library if library.is_dir() else SOURCE), str(file)]
+        command = [PYTHON, "-SI", str(ENTRY), subject.command[0], str(file)]
         command += [*subject.command[1:], "run", "--bundle", bundle, f"{subject.prefix}-phase{number}"]
         began = time.monotonic_ns()
         pid = os.posix_spawn(PYTHON, command, os.environ)

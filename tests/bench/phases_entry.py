@@ -1,4 +1,4 @@
-"""The entry script with a stopwatch: `python3 -SI phases_entry.py LIBRARY FILE ARGUMENT…` runs the command ARGUMENT…
+"""The program with a stopwatch: `python3 -SI phases_entry.py PROGRAM FILE ARGUMENT…` runs the command ARGUMENT…
 
 and writes a line `PID STEP NANOSECONDS` whenever the launch or its child reaches a step (`launch/steps.py`).
 """
@@ -8,8 +8,10 @@ import sys
 import time
 
 BEGAN = time.monotonic_ns()
-library, marks, *sys.argv[1:] = sys.argv[1:]
-sys.path.append(library)
+program, marks, *sys.argv[1:] = sys.argv[1:]
+# What the program does before it hands over: say where the library is.
+with open(program) as file:
+    exec(file.read().partition("\nfrom sysvisor_runc.cli.main")[0], {"__file__": program})
 FD = os.open(marks, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
