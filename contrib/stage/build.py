@@ -14,8 +14,9 @@ COMPILERS = {"x86_64": "gcc", "aarch64": "aarch64-linux-gnu-gcc"}
 # 64 bytes of ELF header and two program headers of 56 bytes lie before the code.
 TEXT = 0x400000 + 64 + 2 * 56
 FLAGS = (
-    "-Os -ffreestanding -nostdlib -static -fno-pic -fno-pie -no-pie -fno-stack-protector -fno-asynchronous-unwind-tables "
-    f"-fomit-frame-pointer -Wall -Wextra -Werror -Wl,--build-id=none -Wl,-Ttext={TEXT:#x}"
+    "-Os -ffreestanding -nostdlib -static -fno-pic -fno-pie -no-pie -fno-stack-protector "
+    f"-fno-asynchronous-unwind-tables -fomit-frame-pointer -Wall -Wextra -Werror "
+    f"-Wl,--build-id=none -Wl,-Ttext={TEXT:#x}"
 ).split()
 
 

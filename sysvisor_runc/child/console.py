@@ -7,23 +7,23 @@ import os
 import termios
 
 from sysvisor_runc.child import paths
-from sysvisor_runc.child.mounts import Rootfs, attach
+from sysvisor_runc.child.mounts import attach
 from sysvisor_runc.kernel import mount as m
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.child.mounts import Rootfs
 
 TIOCSPTLCK = 0x40045431
 TIOCGPTN = 0x80045430
 # Opens the other end of a pseudo-terminal without a path (Linux 4.13): no symbolic link can get between.
 TIOCGPTPEER = 0x5441
 
-_OFLAG = 1
 _DEVPTS_SUPER_MAGIC = 0x1CD1
 
 
 def open_terminal(rootfs: Rootfs) -> tuple[int, int]:
-    """A new pseudo-terminal as `(master, slave)`, from the container's devpts.
-
-    ONLCR is cleared on it, as runc does, so that what is relayed carries the program's own line ends.
-    """
+    """A new pseudo-terminal as `(master, slave)`, from the container's devpts, with the kernel's settings."""
     devpts = rootfs.kept.get("devpts")
     if devpts is not None:
         master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=devpts)
@@ -31,9 +31,6 @@ def open_terminal(rootfs: Rootfs) -> tuple[int, int]:
         master = paths.open_in_root(rootfs.root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
     fcntl.ioctl(master, TIOCSPTLCK, (0).to_bytes(4, "little"))
     slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    attributes = termios.tcgetattr(slave)
-    attributes[_OFLAG] &= ~termios.ONLCR
-    termios.tcsetattr(slave, termios.TCSANOW, attributes)
     return master, slave
 
 

@@ -13,7 +13,6 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child import hook, identity, paths, program, stage
 from sysvisor_runc.child.channel import Channel
 from sysvisor_runc.child.mounts import Rootfs, attach, new_mount
-from sysvisor_runc.child.plan import ChildPlan, ProcessPlan
 from sysvisor_runc.child.seal import seal_imports
 from sysvisor_runc.child.stage import SAY_WHY, Call
 from sysvisor_runc.kernel import mount as m
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from sysvisor_runc.child.plan import SeccompFilter
+    from sysvisor_runc.child.plan import ChildPlan, ProcessPlan, SeccompFilter
 
 _CLOSE_RANGE_CLOEXEC = 4
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -433,4 +432,3 @@ def _started_here(plan: ChildPlan, wiring: Wiring) -> None:
         os.read(wiring.start, 1)
     for entry in plan.start_hooks:
         hook.run_hook(entry, wiring.state("created"), inside=True)
-

@@ -63,7 +63,7 @@ class Attributes:
 
     def __init__(
         self,
-        set: int = 0,
+        set: int = 0,  # noqa: A002  # with `clear`, the words of mount_setattr(2)
         clear: int = 0,
         set_tree: int = 0,
         clear_tree: int = 0,
@@ -108,7 +108,12 @@ _ATTRIBUTE_NAMES = (
     (m.MOUNT_ATTR_NODIRATIME, "nodiratime"),
     (m.MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
 )
-_PROPAGATION_NAMES = {m.MS_SHARED: "shared", m.MS_SLAVE: "slave", m.MS_PRIVATE: "private", m.MS_UNBINDABLE: "unbindable"}
+_PROPAGATION_NAMES = {
+    m.MS_SHARED: "shared",
+    m.MS_SLAVE: "slave",
+    m.MS_PRIVATE: "private",
+    m.MS_UNBINDABLE: "unbindable",
+}
 
 
 def propagation_name(value: int) -> str:

@@ -10,7 +10,7 @@ from sysvisor_runc.errors import LaunchError, UsageError
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch.create import write_pid_file
-from sysvisor_runc.launch.join import Joined, Joining, join
+from sysvisor_runc.launch.join import Joining, join
 from sysvisor_runc.plan.process import cpu_list, process_plan
 from sysvisor_runc.state import lifecycle, process
 from sysvisor_runc.state.observe import observe
@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.child.plan import ProcessPlan
     from sysvisor_runc.cli.parse import Options
+    from sysvisor_runc.launch.join import Joined
     from sysvisor_runc.spec.types import Capabilities, Process, User
     from sysvisor_runc.state.record import Record
 
@@ -131,9 +132,9 @@ def _plan(options: Options, record: Record, wanted: Process, joining: Joining) -
     plan.preserve_fds = preserved(options)
     profile = linux.get("seccomp")
     if profile and profile.get("defaultAction"):
-        from sysvisor_runc.plan.seccomp import compile
+        from sysvisor_runc.plan import seccomp
 
-        plan.seccomp = joining.seccomp = compile(profile, f"{options.globals.root}/@seccomp")
+        plan.seccomp = joining.seccomp = seccomp.compile(profile, f"{options.globals.root}/@seccomp")
     if "personality" in linux:
         from sysvisor_runc.plan.process import persona
 
@@ -156,6 +157,10 @@ def _joining(options: Options, record: Record, wanted: Process) -> Joining:
         raise LaunchError("cannot allocate tty if sysvisor-runc will detach without setting console socket")
     if joining.console_socket and not (terminal and joining.detached):
         raise LaunchError("cannot use console socket if sysvisor-runc will not detach or allocate tty")
+    if terminal and not joining.detached:
+        from sysvisor_runc.launch.terminal import check_caller_terminal
+
+        check_caller_terminal()
     if options.texts("cgroup"):
         joining.cgroups = sub_cgroup(record["cgroup"]["paths"], options.texts("cgroup"))
     return joining

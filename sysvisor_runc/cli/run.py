@@ -6,13 +6,14 @@ import os
 
 from sysvisor_runc.cli.create import request_from
 from sysvisor_runc.launch import destroy, start
-from sysvisor_runc.launch.create import Created, create
+from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import interruptible
 from sysvisor_runc.launch.undo import UndoStack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cli.parse import Options
+    from sysvisor_runc.launch.create import Created
 
 
 def run(options: Options) -> int:

@@ -6,9 +6,8 @@ not be made while the interpreter believes that another thread may run.
 
 from __future__ import annotations
 
-import os
-
 import _ctypes
+import os
 
 _RTLD_NOW = 2
 

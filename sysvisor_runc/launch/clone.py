@@ -122,7 +122,9 @@ def _first_stage(
         os.write(write_end, pid.to_bytes(4, "little"))
         os._exit(0)
     except OSError as error:
-        text = str(error) if error.filename is None else f"namespace {error.filename!r}: {(error.strerror or '').lower()}"
+        text = (
+            str(error) if error.filename is None else f"namespace {error.filename!r}: {(error.strerror or '').lower()}"
+        )
         wiring.channel.send(messages.FAILED, text.encode("utf-8", "surrogateescape"))
     finally:
         os._exit(1)

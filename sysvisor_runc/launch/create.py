@@ -10,7 +10,6 @@ import os
 from sysvisor_runc import log
 from sysvisor_runc.cgroup.driver import open_driver
 from sysvisor_runc.cgroup.layout import detect
-from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.cgroup.settings import convert as cgroup_settings
 from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
@@ -18,8 +17,8 @@ from sysvisor_runc.errors import LaunchError, SpecError, reason
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.namespaces import CLONE_NEWUSER
 from sysvisor_runc.kernel.prctl import capget
-from sysvisor_runc.launch import hooks, limits, trees, userns
-from sysvisor_runc.launch.clone import Child, clone_child
+from sysvisor_runc.launch import hooks, limits, notes, trees, userns
+from sysvisor_runc.launch.clone import clone_child
 from sysvisor_runc.launch.conversation import LAUNCHED, Conversation
 from sysvisor_runc.launch.steps import FAULT, reached
 from sysvisor_runc.plan import build
@@ -33,7 +32,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cgroup.devices import Devices
     from sysvisor_runc.cgroup.layout import Layout
+    from sysvisor_runc.cgroup.manager import Manager
     from sysvisor_runc.cgroup.settings import Setting, UsageCheck
+    from sysvisor_runc.launch.clone import Child
     from sysvisor_runc.launch.undo import UndoStack
     from sysvisor_runc.plan.plan import Plan
     from sysvisor_runc.plan.seccomp import Filter
@@ -164,6 +165,7 @@ class _Launch:
         self.settings: list[Setting | UsageCheck | Devices] = []
         self.opened: dict[int, int] = {}
         self.console = -1
+        self.rdt = ""
 
     # ---- before anything is acquired outside the state root
 
@@ -212,6 +214,10 @@ class _Launch:
             )
         if request.console_socket and not (terminal and request.detached):
             raise LaunchError("cannot use console socket if sysvisor-runc will not detach or allocate tty")
+        if terminal and not request.detached:
+            from sysvisor_runc.launch.terminal import check_caller_terminal
+
+            check_caller_terminal()
 
     def _facts(self) -> build.Facts:
         linux = self.spec.get("linux") or {}
@@ -232,9 +238,9 @@ class _Launch:
         profile = (self.spec.get("linux") or {}).get("seccomp")
         if not profile or not profile.get("defaultAction"):
             return None
-        from sysvisor_runc.plan.seccomp import compile
+        from sysvisor_runc.plan import seccomp
 
-        return compile(profile, f"{self.request.root}/@seccomp")
+        return seccomp.compile(profile, f"{self.request.root}/@seccomp")
 
     def _check_rootfs(self) -> None:
         try:
@@ -248,6 +254,7 @@ class _Launch:
 
     def acquire(self) -> None:
         """Make the cgroup and open the trees."""
+        self._note_cgroups()
         reached("cgroup")
         made = self.manager.create(self.layout, tolerant=os.geteuid() != 0)
         self.undo.push("cgroup", lambda: _remove_cgroup(self.manager, made))
@@ -260,10 +267,21 @@ class _Launch:
         if self.plan.intel_rdt is not None:
             from sysvisor_runc.launch.rdt import apply_rdt
 
-            apply_rdt(self.plan.intel_rdt, self.request.container_id, self.undo)
+            self.rdt = apply_rdt(
+                self.plan.intel_rdt,
+                self.request.container_id,
+                self.undo,
+                lambda path: notes.note(self.entry, "rdt", path),
+            )
         reached("trees")
         self.opened = trees.open_trees(self.plan.trees)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
+
+    def _note_cgroups(self) -> None:
+        """For `delete --force`, should we be killed from here on."""
+        notes.note(self.entry, "cgroup", *(f"{key} {path}" for key, path in self.manager.paths.items()))
+        if self.manager.delegated:
+            notes.note(self.entry, "delegated", "yes")
 
     def converse(self) -> Created:
         """Clone the child, write what only the host may, and follow it until it waits."""
@@ -289,6 +307,8 @@ class _Launch:
                 os.close(fd)
         child_end.close()
         conversation = Conversation()
+        # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
+        notes.note(self.entry, "init", f"{child.pid} {start_time(child.pid)}")
         self._after_clone(child)
         reached("go")
         try:
@@ -335,7 +355,7 @@ class _Launch:
         )
 
     def _own_stdio(self) -> None:
-        """Give stdio to the container's user, so that /dev/stdout can be reopened in there; /dev/null stays as it is."""
+        """Give stdio to the container's user, so that /dev/stdout can be reopened in there; never /dev/null."""
         uid = _host_uid(self.plan, self.plan.child.process.identity.uid)
         null = os.stat("/dev/null").st_rdev
         for fd in (0, 1, 2):
@@ -365,9 +385,7 @@ class _Launch:
         if plan.io_priority is not None:
             limits.set_io_priority(child.pid, plan.io_priority)
         if plan.net_devices:
-            from sysvisor_runc.launch.netdevices import move_devices
-
-            move_devices(plan.net_devices, child.pid)
+            self.undo.push("network devices", self.request.move_devices(plan.net_devices, child.pid))
         if self.plan.intel_rdt is not None:
             from sysvisor_runc.launch.rdt import join_rdt
 
@@ -420,6 +438,9 @@ class _Launch:
 
         master = pidfd_getfd(child.pidfd, number)
         if not self.request.console_socket:
+            from sysvisor_runc.launch.terminal import adapt
+
+            adapt(master, sized=bool(self.spec["process"].get("consoleSize")))
             self.console = master
             return
         from sysvisor_runc.launch.handover import send_descriptor
@@ -474,6 +495,7 @@ class _Launch:
             entry["type"]: f"/proc/{child.pid}/ns/{build.NAMESPACES[entry['type']][1]}"
             for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
         }
+        record["intelRdt"] = self.rdt
         self.record = record
         self.entry.stage(record)
 
@@ -481,6 +503,7 @@ class _Launch:
         reached("ready")
         request = self.request
         self.entry.commit()
+        notes.forget(self.entry)
         reached("record")
         if request.pid_file:
             reached("pid-file")
@@ -557,4 +580,3 @@ def _cgroup_view(manager: Manager, layout: Layout, *, namespace: bool) -> Cgroup
         v1.append((name, hierarchy.controllers, path))
     unified = manager.paths if manager.v2 else processes
     return CgroupView(v1, unified.get("unified", ""), namespace=namespace)
-

@@ -21,7 +21,9 @@ def connect(path: str, what: str) -> _socket.socket:
         connection.connect(path)
     except OSError as error:
         connection.close()
-        raise LaunchError(f"{what}: connect to {path!r}: {reason(error)}", hint="something must listen there") from error
+        raise LaunchError(
+            f"{what}: connect to {path!r}: {reason(error)}", hint="something must listen there"
+        ) from error
     return connection
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # the C half of signal has no stub
 
 from sysvisor_runc.errors import SysvisorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
-    from typing import Any
+
+    Handler = Callable[[int, FrameType | None], object] | int | None
 
 _ENDING = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
 
@@ -31,7 +33,7 @@ class interruptible:
     __slots__ = ("_before",)
 
     def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> None:
         for number in _ENDING:

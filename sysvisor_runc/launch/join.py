@@ -277,6 +277,9 @@ class _Join:
             send_descriptor(self.joining.console_socket, master, b"/dev/ptmx", "--console-socket")
             os.close(master)
         else:
+            from sysvisor_runc.launch.terminal import adapt
+
+            adapt(master, sized=bool(size))
             self.console = master
         return slave
 

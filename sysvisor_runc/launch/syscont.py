@@ -85,9 +85,7 @@ def convert_joining(process: Process, record: Record) -> None:
     process.update(converted)
 
 
-def _gather(
-    spec: Spec, request: Request, bundle: str, layout: Layout, subid: SubidRecord | None
-) -> HostFacts:
+def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: SubidRecord | None) -> HostFacts:
     rootfs = os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
     try:
         root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -71,5 +71,7 @@ def _idmap(tree: Tree, fd: int, userns_fd: int) -> None:
     except OSError as error:
         hint = None
         if error.errno == 22:  # EINVAL
-            hint = "its file system does not support ID-mapped mounts; chown it to the container's ids (--uid-shift chown)"
+            hint = (
+                "its file system does not support ID-mapped mounts; chown it to the container's ids (--uid-shift chown)"
+            )
         raise LaunchError(f"{tree.where}: id-map {tree.path!r}: {reason(error)}", hint=hint) from error

@@ -11,13 +11,14 @@ from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.plan.devices import device_operations
-from sysvisor_runc.plan.mounts import CgroupView, MountPlan, Tree, clean
+from sysvisor_runc.plan.mounts import MountPlan, Tree, clean
 from sysvisor_runc.plan.options import PROPAGATION
 from sysvisor_runc.plan.plan import Plan
 from sysvisor_runc.plan.process import RLIMITS, memory_policy, persona, process_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysvisor_runc.plan.mounts import CgroupView
     from sysvisor_runc.plan.seccomp import Filter
     from sysvisor_runc.spec.types import Hook as HookSpec
     from sysvisor_runc.spec.types import Hooks, Linux, Process, Spec, TimeOffset
@@ -34,8 +35,8 @@ NAMESPACES = {
     "mount": (ns.CLONE_NEWNS, "mnt"),
     "user": (ns.CLONE_NEWUSER, "user"),
 }
-# Unshared by the child itself: the cgroup namespace after the cgroup is joined (or it would show the caller's path), the
-# time namespace because clone3 leaves no moment to write its offsets.
+# Unshared by the child itself: the cgroup namespace after the cgroup is joined (or it would show the caller's path),
+# the time namespace because clone3 leaves no moment to write its offsets.
 _LATE = ns.CLONE_NEWCGROUP | ns.CLONE_NEWTIME
 _HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _INACCESSIBLE = {"reg": "f", "dir": "d", "fifo": "p", "sock": "s", "chr": "c", "blk": "b"}
@@ -145,7 +146,9 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     requested = PROPAGATION.get(linux.get("rootfsPropagation") or "")
     shared = requested is not None and requested & m.MS_SHARED
     # Trees that the host opens are peers of the host's mounts: cut that, or the container's mounts show up there.
-    default = 0 if shared else (m.MS_PRIVATE | m.MS_REC if requested == m.MS_PRIVATE | m.MS_REC else m.MS_SLAVE | m.MS_REC)
+    default = (
+        0 if shared else (m.MS_PRIVATE | m.MS_REC if requested == m.MS_PRIVATE | m.MS_REC else m.MS_SLAVE | m.MS_REC)
+    )
     mounts = MountPlan(
         facts.bundle, facts.cgroups, mount_label=linux.get("mountLabel") or "", default_propagation=default
     )

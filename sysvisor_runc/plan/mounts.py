@@ -7,13 +7,14 @@ import os
 from sysvisor_runc.child.mounts import Attributes, BindMount, FilesystemMount, Remount, Symlink
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import mount as m
-from sysvisor_runc.plan.options import MountOptions, parse
+from sysvisor_runc.plan.options import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sysvisor_runc.child.mounts import Operation
+    from sysvisor_runc.plan.options import MountOptions
     from sysvisor_runc.spec.types import IDMapping, Mount
 
 CGROUP_ROOT = "/sys/fs/cgroup"
@@ -108,7 +109,9 @@ class MountPlan:
     def _bind(self, mount: Mount, destination: str, options: MountOptions, where: str) -> None:
         if options.data:
             words = ",".join(k if v is None else f"{k}={v}" for k, v in options.data)
-            raise SpecError(f"{where}.options", f"bind mounts cannot have any filesystem-specific options applied: {words}")
+            raise SpecError(
+                f"{where}.options", f"bind mounts cannot have any filesystem-specific options applied: {words}"
+            )
         check_destination(destination, f"{where}.destination", is_procfs=False)
         source = mount.get("source") or ""
         if not source:
@@ -201,9 +204,7 @@ class MountPlan:
     ) -> None:
         """In a cgroup namespace a new mount shows the container's cgroup as the root; else a bind of it does."""
         if self.cgroups.namespace or not path:
-            self.operations.append(
-                FilesystemMount(fstype, fstype, destination, attributes=attributes, options=data)
-            )
+            self.operations.append(FilesystemMount(fstype, fstype, destination, attributes=attributes, options=data))
             return
         number = self.tree(Tree(path, recursive=False, where="mounts", propagation=self.default_propagation))
         self.operations.append(BindMount(number, path, destination, recursive=False, attributes=attributes))

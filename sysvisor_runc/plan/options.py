@@ -1,4 +1,4 @@
-"""Mount options of config.json: what each word means for the kernel (mount(8), runtime-spec config.md "Linux mount options").
+"""Mount options of config.json: what each word means for the kernel (mount(8), runtime-spec "Linux mount options").
 
 Pure.
 """
