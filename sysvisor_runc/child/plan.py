@@ -5,6 +5,8 @@ May import kernel and child. Nothing here decides or executes.
 
 from __future__ import annotations
 
+from sysvisor_runc.kernel.namespaces import names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,7 +174,7 @@ class ChildPlan:
         """One line for each operation, in the order in which the child performs them."""
         lines = []
         if self.late_namespaces:
-            lines.append(f"unshare {self.late_namespaces:#x}")
+            lines.append(f"unshare namespaces: {names(self.late_namespaces)}")
         lines += [f"time offset {clock} {seconds} {nanos}" for clock, seconds, nanos in self.time_offsets]
         if self.loopback:
             lines.append("bring lo up")

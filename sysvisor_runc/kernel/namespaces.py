@@ -21,6 +21,23 @@ CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
 SIGCHLD = 17
 
+# For people; in the order of namespaces(7).
+_NAMES = (
+    (CLONE_NEWCGROUP, "cgroup"),
+    (CLONE_NEWIPC, "ipc"),
+    (CLONE_NEWNET, "network"),
+    (CLONE_NEWNS, "mount"),
+    (CLONE_NEWPID, "pid"),
+    (CLONE_NEWTIME, "time"),
+    (CLONE_NEWUSER, "user"),
+    (CLONE_NEWUTS, "uts"),
+)
+
+
+def names(flags: int) -> str:
+    """The namespaces that `flags` stand for, as words."""
+    return " ".join(name for flag, name in _NAMES if flags & flag)
+
 
 def clone3(flags: int, *, exit_signal: int = SIGCHLD, cgroup_fd: int | None = None) -> tuple[int, int]:
     """Fork as clone3(2), Linux 5.3: return `(pid, pidfd)` in the parent and `(0, -1)` in the child.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sysvisor_runc.kernel.namespaces import names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,8 +85,8 @@ class Plan:
         if self.delegate is not None:
             host.append("delegate a cgroup to {}:{}".format(*self.delegate))
         host += [tree.describe() for tree in self.trees]
-        host += [f"join {path} ({nstype:#x})" for nstype, path in self.join]
-        host.append(f"clone3 {self.clone_flags:#x}")
+        host += [f"join the {names(nstype)} namespace {path}" for nstype, path in self.join]
+        host.append(f"clone3 with new namespaces: {names(self.clone_flags) or 'none'}")
         for kind, mappings in (("uid", self.uid_mappings), ("gid", self.gid_mappings)):
             host += [f"map {kind} {m['containerID']} {m['hostID']} {m['size']}" for m in mappings]
         if self.oom_score_adj is not None:
