@@ -10,6 +10,8 @@ from sysvisor_runc.launch.undo import UndoStack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysvisor_runc.cli.parse import Options
 
 
@@ -47,12 +49,19 @@ def request_from(options: Options) -> Request:
     request.preserve_fds = preserved(options)
     request.syscont = not shared.no_syscont
     request.systemd_cgroup = shared.systemd_cgroup
+    request.move_devices = _move_devices
     request.uid_shift = options.text("uid-shift") or "idmap"
     if options.texts("set-credential") or options.texts("load-credential"):
         from sysvisor_runc.launch.credentials import read_credentials
 
         request.credentials = read_credentials(options.texts("set-credential"), options.texts("load-credential"))
     return request
+
+
+def _move_devices(devices: dict[str, str], pid: int) -> Callable[[], object]:
+    from sysvisor_runc.aio.netdev import move_devices
+
+    return move_devices(devices, pid)
 
 
 def preserved(options: Options) -> int:

@@ -30,6 +30,8 @@ from sysvisor_runc.state.store import Entry, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysvisor_runc.cgroup.devices import Devices
     from sysvisor_runc.cgroup.layout import Layout
     from sysvisor_runc.cgroup.manager import Manager
@@ -49,6 +51,8 @@ class Request:
     Attributes:
         detached: nobody will relay a terminal, so one needs `console_socket`.
         immediate: start without waiting for `start` (`run`).
+        move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
+            takes them back; aio's, which launch may not import.
         flags: the global flags to store with the container.
         credentials: name to data, for a system container's init.
         uid_shift: "idmap", "chown" or "none".
@@ -62,6 +66,7 @@ class Request:
         "detached",
         "flags",
         "immediate",
+        "move_devices",
         "no_new_keyring",
         "no_pivot",
         "pid_file",
@@ -80,6 +85,7 @@ class Request:
         self.flags = flags
         self.detached = True
         self.immediate = False
+        self.move_devices: Callable[[dict[str, str], int], Callable[[], object]] = _cannot_move
         self.console_socket = ""
         self.pidfd_socket = ""
         self.pid_file = ""
@@ -90,6 +96,10 @@ class Request:
         self.systemd_cgroup = False
         self.credentials: dict[str, bytes] = {}
         self.uid_shift = "idmap"
+
+
+def _cannot_move(devices: dict[str, str], pid: int) -> Callable[[], object]:
+    raise LaunchError("linux.netDevices: this launcher cannot move network devices")
 
 
 class Created:
@@ -165,6 +175,7 @@ class _Launch:
         self.settings: list[Setting | UsageCheck | Devices] = []
         self.opened: dict[int, int] = {}
         self.console = -1
+        self.init_start = 0
         self.rdt = ""
 
     # ---- before anything is acquired outside the state root
@@ -308,7 +319,8 @@ class _Launch:
         child_end.close()
         conversation = Conversation()
         # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
-        notes.note(self.entry, "init", f"{child.pid} {start_time(child.pid)}")
+        self.init_start = start_time(child.pid)
+        notes.note(self.entry, "init", f"{child.pid} {self.init_start}")
         self._after_clone(child)
         reached("go")
         try:
@@ -440,7 +452,7 @@ class _Launch:
         if not self.request.console_socket:
             from sysvisor_runc.launch.terminal import adapt
 
-            adapt(master, sized=bool(self.spec["process"].get("consoleSize")))
+            adapt(master, self.spec["process"].get("consoleSize"))
             self.console = master
             return
         from sysvisor_runc.launch.handover import send_descriptor
@@ -488,7 +500,7 @@ class _Launch:
             subid=self.subid,
         )
         record["initPid"] = child.pid
-        record["initStart"] = start_time(child.pid)
+        record["initStart"] = self.init_start
         record["initHandle"] = handle_of(child.pidfd)
         record["status"] = "running" if request.immediate else "created"
         record["namespaces"] = {
