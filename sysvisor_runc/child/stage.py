@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+from _struct import Struct  # type: ignore[import-not-found]  # struct itself is a file more to load
 
 from sysvisor_runc.child.stage_code import CODE
 from sysvisor_runc.kernel.syscall import MACHINE, NUMBERS, SyscallError, syscall
 
 IGNORE_ERROR = 1
 SAY_WHY = 2
+# As `skip`: the list ends here if the result is 0, which for a read means that the other end is gone.
+END = 1 << 20
+
+_WORD = 0xFFFFFFFFFFFFFFFF
+_nine_words = Struct("<9Q").pack
 
 _TEXT_AT = 0x400000
 _DATA_AT = 0x800000
@@ -128,7 +134,7 @@ class _Layout:
 
 
 def _u64(number: int) -> bytes:
-    return (number & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+    return (number & _WORD).to_bytes(8, "little")
 
 
 def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code: int = 255) -> bytes:
@@ -143,8 +149,8 @@ def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code
         args = [layout.value(a) for a in call.args]
         args += [0] * (6 - len(args))
         store = layout.slot(call.store) + len(call.store.head) if call.store else 0
-        for number in (NUMBERS[call.name], *args, store, call.flags | call.skip << 8):
-            entries += _u64(number)
+        fields = (NUMBERS[call.name], *args, store, call.flags | call.skip << 8)
+        entries += _nine_words(*[number & _WORD for number in fields])
     unknown = b""
     table = 0
     if any(call.flags & SAY_WHY for call in calls):
