@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from _struct import Struct  # type: ignore[import-not-found]  # struct itself is a file more to load
+from _struct import Struct  # struct itself is one more file to load
 
 from sysvisor_runc.child.stage_code import CODE
 from sysvisor_runc.kernel.syscall import MACHINE, NUMBERS, SyscallError, syscall
