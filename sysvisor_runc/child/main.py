@@ -367,7 +367,7 @@ def _seccomp_calls(seccomp: SeccompFilter, ready: Ready) -> list[Call]:
     return [
         Call("seccomp", _SECCOMP_SET_MODE_FILTER, seccomp.flags, fprog, store=message, what=what),
         Call("write", ready.write_fd, message, 9, what="hand over the seccomp listener"),
-        Call("read", ready.read_fd, bytes(5), 5, what="wait for the seccomp agent"),
+        Call("read", ready.read_fd, bytes(5), 5, skip=stage.END, what="wait for the seccomp agent"),
     ]
 
 
@@ -403,7 +403,8 @@ def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
     if plan.start_hooks:
         _started_here(plan, wiring)
     elif start >= 0:
-        wait.append(Call("read", start, bytes(1), 1, what="wait for start"))
+        # A `run` that was killed meanwhile must not leave a container running that nobody asked to start.
+        wait.append(Call("read", start, bytes(1), 1, skip=stage.END, what="wait for start"))
     ready = Ready(wait, read_fd, write_fd)
     calls = [close_range, *process_calls(process, path, wiring.last_cap, label_fd, ready)]
     image = stage.build(calls, report_fd=report, prefix=f"exec {path}: ")
@@ -428,7 +429,7 @@ def _make_working_directory(process: ProcessPlan, rootfs: Rootfs) -> None:
 def _started_here(plan: ChildPlan, wiring: Wiring) -> None:
     """startContainer hooks run after `start`, in the container, before the program: this process waits itself."""
     wiring.channel.send(messages.LAUNCHED)
-    if wiring.start >= 0:
-        os.read(wiring.start, 1)
+    if wiring.start >= 0 and not os.read(wiring.start, 1):
+        raise ChildError("the command that launches the container is gone")
     for entry in plan.start_hooks:
         hook.run_hook(entry, wiring.state("created"), inside=True)
