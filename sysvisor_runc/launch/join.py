@@ -134,6 +134,11 @@ class _Join:
             raise self._failed(failure, path)
         pid = int.from_bytes(answer, "little")
         child = Child(pid, os.pidfd_open(pid))
+        intel_rdt = (self.record["spec"].get("linux") or {}).get("intelRdt")
+        if intel_rdt is not None:
+            from sysvisor_runc.launch.rdt import join_rdt
+
+            join_rdt(intel_rdt, self.record["id"], pid)
         self._follow(child, host, report[0], path)
         return Joined(child, self.console)
 
@@ -279,7 +284,7 @@ class _Join:
         else:
             from sysvisor_runc.launch.terminal import adapt
 
-            adapt(master, sized=bool(size))
+            adapt(master, size)
             self.console = master
         return slave
 

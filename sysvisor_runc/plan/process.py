@@ -74,7 +74,7 @@ def _capabilities(sets: CapabilitiesSpec, held: int) -> Capabilities:
         log.warning(f"ignoring capabilities that the caller itself lacks: {names}")
     permitted &= held
     for number in range(ambient.bit_length()):
-        if (ambient & ~(permitted & inheritable)) >> number & 1:
+        if (ambient & ~lacking & ~(permitted & inheritable)) >> number & 1:
             name = capability.NAMES[number]
             log.warning(f"can't raise ambient capability {name}: it must be permitted and inheritable")
     return Capabilities(bounding & held, effective & permitted, permitted, inheritable & held, ambient & permitted)
