@@ -50,13 +50,13 @@ def _follow(options: Options, joined: Joined) -> int:
         write_pid_file(options.text("pid-file") or "", joined.child.pid)
     if options.flag("detach"):
         return 0
-    if joined.console >= 0:
-        from sysvisor_runc.aio.foreground import relay
-
-        return relay(joined.child, joined.console)
     from sysvisor_runc.launch import foreground
 
     signal_fd = foreground.forwarded_signals()
+    if joined.console >= 0:
+        from sysvisor_runc.aio.foreground import relay
+
+        return relay(joined.child, joined.console, signal_fd)
     return foreground.wait_forwarding(joined.child, signal_fd)
 
 

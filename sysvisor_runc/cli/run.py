@@ -41,14 +41,14 @@ def run(options: Options) -> int:
 
 def _attended(created: Created, undo: UndoStack) -> int:
     """Start the container with our signals going to it, and wait for its end."""
+    from sysvisor_runc.launch import foreground
+
+    signal_fd = foreground.forwarded_signals()
     if created.console >= 0:
         from sysvisor_runc.aio.foreground import relay
 
-        code = relay(created, lambda: start.release(created))
+        code = relay(created.child, created.console, signal_fd, lambda: start.release(created))
     else:
-        from sysvisor_runc.launch import foreground
-
-        signal_fd = foreground.forwarded_signals()
         start.release(created)
         code = foreground.wait_forwarding(created.child, signal_fd)
         os.close(signal_fd)

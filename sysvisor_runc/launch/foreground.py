@@ -37,7 +37,7 @@ def _forward(child: Child, signal_fd: int) -> None:
     for offset in range(0, len(data), 128):
         number = int.from_bytes(data[offset : offset + 4], "little")
         if number == _SIGCHLD:
-            _reap_orphans(child)
+            reap_orphans(child)
         elif number not in _NOT_FORWARDED:
             try:
                 syscall("pidfd_send_signal", child.pidfd, number, 0, 0)
@@ -45,7 +45,7 @@ def _forward(child: Child, signal_fd: int) -> None:
                 pass  # it has ended: the pidfd says so next
 
 
-def _reap_orphans(child: Child) -> None:
+def reap_orphans(child: Child) -> None:
     """As a subreaper we inherit what detaches itself in the container without a pid namespace."""
     while True:
         try:

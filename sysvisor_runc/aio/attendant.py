@@ -1,0 +1,131 @@
+"""Attends one program on a terminal: feeds the sources' events to `step` and performs the actions. No policy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from sysvisor_runc.aio.console import Pump, Stream, hold_open
+from sysvisor_runc.aio.process import ExitSource, exit_code
+from sysvisor_runc.aio.signals import SignalSource
+from sysvisor_runc.aio.step import (
+    Drain,
+    Exited,
+    Finish,
+    Forward,
+    HangUp,
+    OutputBroken,
+    OutputEnded,
+    ReapOrphans,
+    Resize,
+    Resume,
+    Signalled,
+    State,
+    step,
+)
+from sysvisor_runc.kernel.pidfd import pidfd_send_signal
+from sysvisor_runc.launch.foreground import reap_orphans
+from sysvisor_runc.launch.terminal import copy_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.aio.step import Action, Event
+    from sysvisor_runc.launch.clone import Child
+    from sysvisor_runc.launch.terminal import CallerTerminal
+
+# What an unknown exit code is told as: the process had been reaped by somebody else.
+_UNKNOWN = 255
+
+
+async def attend(child: Child, console: int, signal_fd: int, terminal: CallerTerminal) -> int:
+    """The exit code of `child` once it has ended and all its output is written; closes `console` and `signal_fd`."""
+    attendant = _Attendant(child, console, signal_fd, terminal)
+    try:
+        return await attendant.finished
+    finally:
+        attendant.close()
+
+
+class _Attendant:
+    """The sources of one attended program, and the state that their events have led to."""
+
+    def __init__(self, child: Child, console: int, signal_fd: int, terminal: CallerTerminal) -> None:
+        loop = asyncio.get_running_loop()
+        self.finished: asyncio.Future[int] = loop.create_future()
+        self._child = child
+        self._console = console
+        self._terminal = terminal
+        self._state = State()
+        self._peer = hold_open(console)
+        os.set_blocking(console, False)
+        self._stdin = Stream(0, os.O_RDONLY)
+        self._stdout = Stream(1, os.O_WRONLY)
+        self._signals = SignalSource(loop, signal_fd, lambda number: self._happened(Signalled(number)))
+        self._exit = ExitSource(loop, child.pidfd, self._child_ended)
+        self._output = Pump(
+            loop,
+            console,
+            self._stdout.fd,
+            ended=lambda: self._happened(OutputEnded()),
+            broken=lambda: self._happened(OutputBroken()),
+        )
+        # The end of our input ends nothing, as with runc: a terminal has no half-close.
+        self._input = Pump(loop, self._stdin.fd, console, ended=_nothing, broken=_nothing)
+        self._output.start()
+        self._input.start()
+
+    def close(self) -> None:
+        """Stop everything and give the descriptors back."""
+        self._exit.close()
+        self._signals.close()
+        self._hang_up()
+        self._stdin.close()
+        self._stdout.close()
+
+    def _child_ended(self) -> None:
+        code = exit_code(self._child.pidfd)
+        self._happened(Exited(_UNKNOWN if code is None else code))
+
+    def _happened(self, event: Event) -> None:
+        self._state, actions = step(self._state, event)
+        for action in actions:
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Forward(number):
+                self._forward(number)
+            case Resize():
+                if self._console >= 0:
+                    copy_size(self._terminal.fd, self._console)
+            case Resume():
+                self._terminal.take()
+                if self._console >= 0:
+                    self._input.start()
+            case ReapOrphans():
+                reap_orphans(self._child)
+            case Drain():
+                self._output.drain()
+            case HangUp():
+                self._hang_up()
+            case Finish(code):
+                if not self.finished.done():
+                    self.finished.set_result(code)
+
+    def _forward(self, number: int) -> None:
+        try:
+            pidfd_send_signal(self._child.pidfd, number)
+        except OSError:
+            pass  # it has ended, which its pidfd says next; or it is not ours to signal any more
+
+    def _hang_up(self) -> None:
+        self._input.stop()
+        self._output.stop()
+        for fd in (self._console, self._peer):
+            if fd >= 0:
+                os.close(fd)
+        self._console = self._peer = -1
+
+
+def _nothing() -> None:
+    pass
