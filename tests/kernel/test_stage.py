@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from sysvisor_runc.child import stage
+from sysvisor_runc.child import stage, stage_code
 from sysvisor_runc.child.stage import IGNORE_ERROR, SAY_WHY, Call, Slot
 from sysvisor_runc.kernel import syscall
 
@@ -98,7 +98,7 @@ def test_the_code_is_what_the_source_compiles_to() -> None:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    committed, fresh = bytes.fromhex(stage.CODE[syscall.MACHINE]), module.code_for(syscall.MACHINE)
+    committed, fresh = bytes.fromhex(stage_code.CODE[syscall.MACHINE]), module.code_for(syscall.MACHINE)
     calls = [Call("write", 1, b"x", 1), Call("exit_group", 3)]
     image = stage.build(calls)
     at = image.index(committed)
