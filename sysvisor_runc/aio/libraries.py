@@ -10,10 +10,10 @@ import sys
 
 
 def make_importable() -> None:
-    """Append the places of third-party libraries to sys.path, once: behind the standard library, which they cannot shadow.
+    """Append the places of third-party libraries to sys.path, once.
 
-    In this order: the virtual environment that `make` sets up beside the sources, that of the interpreter, pip's and
-    Debian's own.
+    They come behind the standard library, which they so cannot shadow, in this order: the virtual environment that
+    `make` sets up beside the sources, that of the interpreter, pip's and Debian's own.
     """
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     sources = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

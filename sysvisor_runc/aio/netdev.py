@@ -101,7 +101,7 @@ def _index(namespace: IPRoute, name: str, what: str) -> int:
 
 
 def _addresses(namespace: IPRoute, index: int) -> list[_Address]:
-    """What belongs to the device wherever it is: neither link-local nor host addresses, nor those learnt from a router."""
+    """What belongs to the device wherever it is: no link-local nor host addresses, nor those learnt from a router."""
     found = []
     for message in namespace.get_addr(index=index):
         if message["scope"] != _RT_SCOPE_UNIVERSE or not message["flags"] & _IFA_F_PERMANENT:

@@ -74,7 +74,7 @@ def _rmdir(path: str) -> bool:
 
 
 def _end(word: str) -> None:
-    """Kill the init that is noted as `PID START`, unless it has ended by itself, as it does once it finds its host gone."""
+    """Kill the init noted as `PID START`, unless it has ended by itself, as it does once it finds its host gone."""
     pid, _, start = word.partition(" ")
     try:
         pidfd = process.open_process(int(pid), int(start))

@@ -124,7 +124,7 @@ def _schemata(intel_rdt: IntelRdt) -> list[str]:
 
 
 def _compare(intel_rdt: IntelRdt, group: str) -> None:
-    """A group that is there must be set up as l3CacheSchema and memBwSchema say (but for `schemata`, which is written)."""
+    """A group that is there must be set up as l3CacheSchema and memBwSchema say; `schemata` will be written."""
     wanted = _parse(_schemata({**intel_rdt, "schemata": []}))
     if not wanted:
         return
