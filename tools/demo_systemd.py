@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ BOOTED = {"running", "degraded", "maintenance"}
 # reboot(RB_POWER_OFF) in a pid namespace ends its init by SIGINT, which `run` tells as 128 + 2.
 ENDED = {0, 130}
 BOOT_LIMIT = 60.0
+ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 def make_bundle(directory: pathlib.Path) -> None:
@@ -50,7 +52,8 @@ def inside(*command: str) -> str:
 
 
 def relay(master: int) -> None:
-    """Copy the console to standard output until the machine is off."""
+    """Copy the console to standard output until the machine is off; without its colours if that is no terminal."""
+    plain = not os.isatty(1)
     while True:
         try:
             data = os.read(master, 65536)
@@ -58,7 +61,7 @@ def relay(master: int) -> None:
             return
         if not data:
             return
-        os.write(1, data)
+        os.write(1, ESCAPE.sub(b"", data) if plain else data)
 
 
 def wait_for_boot(process: subprocess.Popen[bytes]) -> str:

@@ -49,9 +49,9 @@ class Bundle:
 
 def default_config() -> dict[str, Any]:
     """What `sysvisor-runc spec` writes, as a test may change it, without a terminal."""
-    from sysvisor_runc.spec import template
+    from sysvisor_runc.spec.template import default_spec
 
-    config: dict[str, Any] = json.loads(json.dumps(template.default_spec()))
+    config: dict[str, Any] = json.loads(json.dumps(default_spec()))
     config["process"]["terminal"] = False
     return config
 
