@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from sysvisor_runc.aio.console import Pump, Stream, hold_open
+from sysvisor_runc.aio.loop import asyncio
 from sysvisor_runc.aio.process import ExitSource, exit_code
 from sysvisor_runc.aio.signals import SignalSource
 from sysvisor_runc.aio.step import (

@@ -1,4 +1,4 @@
-"""The event loop: which implementation runs, and the one import of asyncio that the others come through.
+"""The event loop: which implementation runs, and the one import of asyncio, which the others take from here.
 
 The only file that names uvloop. It carries more per second once it runs, and takes 11-18 ms more to load: so a command
 in the foreground stays on asyncio's own, and what lives long asks for uvloop.
@@ -27,7 +27,7 @@ _without_ssl = "ssl" not in sys.modules
 if _without_ssl:
     sys.modules["ssl"] = None  # type: ignore[assignment]  # what import makes of None is in the language reference
 try:
-    import asyncio
+    import asyncio as asyncio
 finally:
     if _without_ssl:
         del sys.modules["ssl"]
