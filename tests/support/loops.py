@@ -1,0 +1,13 @@
+"""The event loops that everything on a loop is tested with."""
+
+import importlib.util
+
+import pytest
+
+LOOPS = ("asyncio", "uvloop")
+
+
+def require(name: str) -> None:
+    """Skip the test where this loop cannot be had."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed; to force it: make deps")
