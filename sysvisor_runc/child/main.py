@@ -90,8 +90,11 @@ def _tell(channel: Channel, error: BaseException) -> None:
 
 
 def _os_error(error: OSError) -> str:
-    text = str(error) if hasattr(error, "call") else f"{error.filename or ''}: {error.strerror or error}"
-    return text.removeprefix(": ")
+    if hasattr(error, "call"):
+        return str(error)
+    reason = error.strerror or str(error)
+    reason = reason[:1].lower() + reason[1:]
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _stages(plan: ChildPlan, wiring: Wiring) -> None:
