@@ -11,6 +11,7 @@ import select
 import time
 
 from sysvisor_runc.kernel.namespaces import clone3
+from sysvisor_runc.kernel.prctl import PR_SET_PDEATHSIG, prctl
 from sysvisor_runc.kernel.signals import reset_signals
 from sysvisor_runc.kernel.syscall import syscall
 
@@ -57,6 +58,9 @@ def run_hook(hook: Hook, state: bytes, *, inside: bool = False) -> None:
     os.close(output[1])
     try:
         said = _converse(hook, pidfd, stdin[1], output[0], state)
+    except BaseException:  # its deadline, or a signal that ends us: nobody would wait for it any more
+        syscall("pidfd_send_signal", pidfd, _SIGKILL, 0, 0)
+        raise
     finally:
         os.close(output[0])
         os.close(pidfd)
@@ -70,6 +74,8 @@ def run_hook(hook: Hook, state: bytes, *, inside: bool = False) -> None:
 def _exec(hook: Hook, stdin: int, output: int, *, inside: bool) -> None:
     try:
         reset_signals()
+        # Not to be left behind by a command that is killed.
+        prctl(PR_SET_PDEATHSIG, _SIGKILL)
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -99,7 +105,6 @@ def _converse(hook: Hook, pidfd: int, stdin: int, output: int, state: bytes) -> 
             left = None if deadline is None else max(0, (deadline - time.monotonic()) * 1000)
             events = poll.poll(left)
             if not events:
-                syscall("pidfd_send_signal", pidfd, _SIGKILL, 0, 0)
                 raise HookError(
                     f"error running {hook.kind} hook #{hook.index}: hook ran past specified timeout of {hook.timeout}s"
                 )

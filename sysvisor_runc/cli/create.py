@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.launch.create import Request, create
-from sysvisor_runc.launch.interrupt import interruptible
+from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.undo import UndoStack
 
 TYPE_CHECKING = False
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def run(options: Options) -> int:
     """Create the container and return once it waits."""
     request = request_from(options)
-    with interruptible(), UndoStack() as undo:
+    hold_back()
+    with UndoStack() as undo:
         created = create(request, undo)
         undo.keep()
     created.entry.close()

@@ -10,32 +10,30 @@ from sysvisor_runc.state.store import NoRecord, NoSuchContainer, Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cli.parse import Options
+    from sysvisor_runc.state.store import Entry
 
 
 def run(options: Options) -> int:
     """Delete the container. Forced, a container that does not exist is fine: it is gone, as asked."""
     force = options.flag("force")
     try:
-        entry = Store(options.globals.root).open(options.args[0])
+        with Store(options.globals.root).open(options.args[0]) as entry, entry.lock():
+            _delete(entry, force=force)
     except (NoSuchContainer, FileNotFoundError):
-        if force:
-            return 0
-        raise
-    with entry, entry.lock():
-        try:
-            record = entry.load()
-        except NoRecord:
-            if not force:
-                raise
-            destroy.destroy_unrecorded(entry)
-            return 0
-        status = observe(entry, record)
-        lifecycle.require("delete --force" if force else _verb(status), status, record["id"])
-        destroy.kill_init(record)
-        destroy.destroy(entry, record)
+        if not force:
+            raise
     return 0
 
 
-def _verb(status: str) -> str:
-    """A created container may be deleted: its init waits for nobody else. runc's `delete` kills it as well."""
-    return "delete"
+def _delete(entry: Entry, *, force: bool) -> None:
+    try:
+        record = entry.load()
+    except NoRecord:
+        if not force:
+            raise
+        destroy.destroy_unrecorded(entry)
+        return
+    # A created container may go without --force, as with runc: its init waits for nobody else.
+    lifecycle.require("delete --force" if force else "delete", observe(entry, record), record["id"])
+    destroy.kill_init(record)
+    destroy.destroy(entry, record)

@@ -42,12 +42,11 @@ def run(options: Options) -> int:
 
 
 def _follow(options: Options, joined: Joined) -> int:
-    if options.text("pidfd-socket"):
-        from sysvisor_runc.launch.handover import send_descriptor
-
-        send_descriptor(options.text("pidfd-socket") or "", joined.child.pidfd, b"pidfd", "--pidfd-socket")
-    if options.text("pid-file"):
-        write_pid_file(options.text("pid-file") or "", joined.child.pid)
+    try:
+        _announce(options, joined)
+    except BaseException:
+        joined.child.kill()
+        raise
     if options.flag("detach"):
         return 0
     from sysvisor_runc.launch import foreground
@@ -58,6 +57,16 @@ def _follow(options: Options, joined: Joined) -> int:
 
         return relay(joined.child, joined.console, signal_fd)
     return foreground.wait_forwarding(joined.child, signal_fd)
+
+
+def _announce(options: Options, joined: Joined) -> None:
+    """Tell who asked for it which process it is."""
+    if options.text("pidfd-socket"):
+        from sysvisor_runc.launch.handover import send_descriptor
+
+        send_descriptor(options.text("pidfd-socket") or "", joined.child.pidfd, b"pidfd", "--pidfd-socket")
+    if options.text("pid-file"):
+        write_pid_file(options.text("pid-file") or "", joined.child.pid)
 
 
 def _process(options: Options, record: Record) -> Process:

@@ -7,8 +7,9 @@ import os
 from sysvisor_runc.cli.create import request_from
 from sysvisor_runc.launch import destroy, start
 from sysvisor_runc.launch.create import create
-from sysvisor_runc.launch.interrupt import interruptible
+from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.undo import UndoStack
+from sysvisor_runc.state.store import NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def run(options: Options) -> int:
         from sysvisor_runc.kernel.prctl import PR_SET_CHILD_SUBREAPER, prctl
 
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-    with interruptible(), UndoStack() as undo:
+    hold_back()
+    with UndoStack() as undo:
         created = create(request, undo)
         if request.detached:
             start.release(created)
@@ -58,5 +60,8 @@ def _attended(created: Created, undo: UndoStack) -> int:
 
 
 def _clean_up(created: Created) -> None:
-    with created.entry.lock():
-        destroy.destroy(created.entry, created.record)
+    try:
+        with created.entry.lock():
+            destroy.destroy(created.entry, created.record)
+    except NoSuchContainer:
+        pass  # `delete --force` was faster

@@ -33,8 +33,12 @@ def look(entry: Entry) -> tuple[Record, Status]:
     except NoRecord:
         if observe_unrecorded(entry) == "stopped":
             raise
-        # The command that creates it has the lock; it may have written the record since we looked.
-        return entry.load(), "creating"
+        # The command that creates it has the lock. It may have written the record since we looked; before that, its
+        # hooks see what the record will be.
+        try:
+            return entry.load(staged=True), "creating"
+        except NoRecord:
+            return entry.load(), "creating"
     return record, observe(entry, record)
 
 

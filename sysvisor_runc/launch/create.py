@@ -20,7 +20,8 @@ from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch import hooks, limits, notes, trees, userns
 from sysvisor_runc.launch.clone import clone_child
 from sysvisor_runc.launch.conversation import LAUNCHED, Conversation
-from sysvisor_runc.launch.steps import FAULT, reached
+from sysvisor_runc.launch.interrupt import waiting
+from sysvisor_runc.launch.steps import FAULT, reached, reached_in_child
 from sysvisor_runc.plan import build
 from sysvisor_runc.plan.mounts import CgroupView
 from sysvisor_runc.spec.load import load
@@ -269,12 +270,14 @@ class _Launch:
         reached("cgroup")
         made = self.manager.create(self.layout, tolerant=os.geteuid() != 0)
         self.undo.push("cgroup", lambda: _remove_cgroup(self.manager, made))
+        reached("settings")
         self.manager.apply(self.settings)
         if self.traits is not None and self.traits.delegate_cgroup:
             from sysvisor_runc.cgroup.delegation import delegate
 
             uid, gid = _root_ids(self.plan)
             delegate(self.manager, uid, gid)
+        reached("rdt")
         if self.plan.intel_rdt is not None:
             from sysvisor_runc.launch.rdt import apply_rdt
 
@@ -304,7 +307,7 @@ class _Launch:
         leaf = self.manager.leaf_fd()
         wiring.leaf = -1 if leaf is None else leaf
         wiring.state = self._hook_state
-        wiring.reached = reached if FAULT else None
+        wiring.reached = reached_in_child() if FAULT else None
         cgroup_fd = self.manager.clone_into_fd()
         self._own_stdio()
         reached("clone")
@@ -313,6 +316,7 @@ class _Launch:
             close_in_child.append(start_write)
         child = clone_child(self.plan, wiring, cgroup_fd, close_in_child, host)
         self.undo.push("init", child.kill)
+        reached("init")
         for fd in (*wiring.join, report[1], start_read, leaf, cgroup_fd):
             if fd is not None and fd >= 0:
                 os.close(fd)
@@ -407,7 +411,8 @@ class _Launch:
 
     def _drive(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
         while True:
-            message = host.receive()
+            with waiting():
+                message = host.receive()
             if message is None:
                 os.set_blocking(report, False)
                 conversation.ended(_read_report(report))
@@ -521,6 +526,7 @@ class _Launch:
             reached("pid-file")
             write_pid_file(request.pid_file, child.pid)
             self.undo.push("pid file", lambda: _unlink_quietly(request.pid_file))
+        reached("pidfd-socket")
         if request.pidfd_socket:
             from sysvisor_runc.launch.handover import send_descriptor
 
@@ -543,7 +549,12 @@ def write_pid_file(path: str, pid: int) -> None:
             os.close(fd)
         os.rename(temporary, path)
     except OSError as error:
-        raise LaunchError(f"--pid-file: write {path!r}: {reason(error)}") from error
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        hint = "its directory must exist" if error.errno == 2 else None
+        raise LaunchError(f"--pid-file: write {path!r}: {reason(error)}", hint=hint) from error
 
 
 def _unlink_quietly(path: str) -> None:

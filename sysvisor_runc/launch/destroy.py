@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.state import process
 
 TYPE_CHECKING = False
@@ -34,6 +35,7 @@ def kill_init(record: Record) -> None:
         return
     import os
 
+    reached("delete-init")
     try:
         manager_of(record).thaw(recursive=True)
         process.send_signal(pidfd, _SIGKILL)
@@ -51,6 +53,7 @@ def destroy(entry: Entry, record: Record) -> None:
     Raises:
         SysvisorError: something could not be removed; what is left can be deleted again.
     """
+    reached("delete-cgroup")
     manager = manager_of(record)
     if _shares_pid_namespace(record):
         # Init's end does not end the others: they would keep the cgroup busy.
@@ -61,12 +64,17 @@ def destroy(entry: Entry, record: Record) -> None:
         from sysvisor_runc.launch.rdt import remove_rdt
 
         remove_rdt(intel_rdt)
+    reached("delete-ids")
     if record["subid"] is not None:
         from sysvisor_runc.state import subid
 
         subid.free(entry.path, record["subid"])
-    _poststop(record)
-    entry.remove()
+    reached("delete-poststop")
+    try:
+        _poststop(record)
+    finally:  # interrupted or not, nothing else is left of it
+        reached("delete-state")
+        entry.remove()
 
 
 def destroy_unrecorded(entry: Entry) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _socket
 
 from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.launch.interrupt import waiting
 
 
 def connect(path: str, what: str) -> _socket.socket:
@@ -18,7 +19,8 @@ def connect(path: str, what: str) -> _socket.socket:
     """
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        connection.connect(path)
+        with waiting():  # for a listener that accepts nobody
+            connection.connect(path)
     except OSError as error:
         connection.close()
         raise LaunchError(
@@ -36,7 +38,8 @@ def send_descriptor(path: str, fd: int, data: bytes, what: str) -> None:
     connection = connect(path, what)
     try:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
-        connection.sendmsg([data], [rights])
+        with waiting():
+            connection.sendmsg([data], [rights])
     except OSError as error:
         raise LaunchError(f"{what}: send to {path!r}: {reason(error)}") from error
     finally:

@@ -6,6 +6,7 @@ from sysvisor_runc import log
 from sysvisor_runc.child.hook import HookError, run_hook
 from sysvisor_runc.errors import LaunchError
 from sysvisor_runc.jsonlight import dumps
+from sysvisor_runc.launch.interrupt import waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def run_hooks(hooks: list[Hook], state: bytes) -> None:
     for hook in hooks:
         log.debug(hook.describe())
         try:
-            run_hook(hook, state)
+            with waiting():
+                run_hook(hook, state)
         except HookError as error:
             raise LaunchError(str(error)) from error
 
@@ -41,6 +43,7 @@ def run_hooks_tolerantly(hooks: list[Hook], state: bytes) -> None:
     """Run them all; a failure is a warning (poststart and poststop, runtime.md "Lifecycle")."""
     for hook in hooks:
         try:
-            run_hook(hook, state)
+            with waiting():
+                run_hook(hook, state)
         except HookError as error:
             log.warning(str(error))

@@ -8,12 +8,9 @@ from sysvisor_runc.errors import SysvisorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
-    Handler = Callable[[int, FrameType | None], object] | int | None
-
-_ENDING = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
+ENDING = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
 
 
 class Interrupted(SysvisorError):
@@ -24,24 +21,39 @@ class Interrupted(SysvisorError):
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    # A second one must not cut the undoing short.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDING)
     raise Interrupted(number)
 
 
-class interruptible:
-    """While inside, SIGHUP, SIGINT, SIGQUIT and SIGTERM raise Interrupted; ignored ones stay ignored (nohup(1))."""
+def hold_back() -> None:
+    """From here on SIGHUP, SIGINT, SIGQUIT and SIGTERM raise Interrupted, but only inside `waiting`.
+
+    Elsewhere they are held back, so that none can hit between something being acquired and being noted for undoing.
+    Ignored ones stay ignored (nohup(1)).
+    """
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDING)
+    for number in ENDING:
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, _raise)
+
+
+class waiting:
+    """While inside, signals are let through: for where a launch waits for others, and has noted all that it took."""
 
     __slots__ = ("_before",)
 
     def __init__(self) -> None:
-        self._before: dict[int, Handler] = {}
+        self._before: set[int] = set()
 
     def __enter__(self) -> None:
-        for number in _ENDING:
-            handler = _signal.getsignal(number)
-            if handler != _signal.SIG_IGN:
-                self._before[number] = handler
-                _signal.signal(number, _raise)
+        self._before = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, ENDING)
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            _signal.signal(number, handler)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._before)
+
+
+def check() -> None:
+    """Raise Interrupted if a signal has been held back."""
+    with waiting():
+        pass

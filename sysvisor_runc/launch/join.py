@@ -24,6 +24,7 @@ from sysvisor_runc.kernel.syscall import syscall
 from sysvisor_runc.launch import limits
 from sysvisor_runc.launch.clone import Child
 from sysvisor_runc.launch.conversation import STAGED, Conversation
+from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.plan.build import NAMESPACES, rlimits
 
 TYPE_CHECKING = False
@@ -120,6 +121,7 @@ class _Join:
         host, inner = pair()
         conversation = Conversation()
         conversation.state = STAGED
+        reached("exec-clone")
         first, pidfd = ns.clone3(0, cgroup_fd=cgroup_fd)
         if first == 0:
             self._become_stage(path, tasks, slave, report[1], pids[1], inner)
@@ -134,13 +136,21 @@ class _Join:
             raise self._failed(failure, path)
         pid = int.from_bytes(answer, "little")
         child = Child(pid, os.pidfd_open(pid))
+        try:
+            reached("exec-joined")
+            self._join_rdt(pid)
+            self._follow(child, host, report[0], path)
+        except BaseException:
+            child.kill()
+            raise
+        return Joined(child, self.console)
+
+    def _join_rdt(self, pid: int) -> None:
         intel_rdt = (self.record["spec"].get("linux") or {}).get("intelRdt")
         if intel_rdt is not None:
             from sysvisor_runc.launch.rdt import join_rdt
 
             join_rdt(intel_rdt, self.record["id"], pid)
-        self._follow(child, host, report[0], path)
-        return Joined(child, self.console)
 
     def _follow(self, child: Child, host: Channel, report: int, path: str) -> None:
         """Wait for the execve, handing over a seccomp listener on the way."""

@@ -8,6 +8,7 @@ import select
 
 from sysvisor_runc.errors import StateError, reason
 from sysvisor_runc.launch import hooks
+from sysvisor_runc.launch.interrupt import check
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.plan.build import parse_hooks
 from sysvisor_runc.state import lifecycle
@@ -26,6 +27,7 @@ def release(created: Created) -> None:
     Raises:
         LaunchError: the program could not be executed.
     """
+    check()
     reached("start")
     os.write(created.start, b"0")
     os.close(created.start)
@@ -34,6 +36,8 @@ def release(created: Created) -> None:
     os.close(created.report)
     if report:
         raise created.conversation.stage_failure(report)
+    # The container is there for everybody, first of all for its own poststart hooks.
+    created.entry.unlock()
     reached("poststart")
     hooks.run_hooks_tolerantly(created.plan.hooks["poststart"], created.state("running"))
 
@@ -52,13 +56,17 @@ def start(entry: Entry, record: Record) -> None:
             raise StateError("cannot start a container that has stopped") from error
         raise StateError(f"open {entry.path}/{Entry.FIFO}: {reason(error)}") from error
     try:
+        reached("start")
         os.write(fifo, b"0")
         _await_execve(fifo)
     finally:
         os.close(fifo)
+    reached("started")
     os.unlink(Entry.FIFO, dir_fd=entry.dirfd)
     record["status"] = "running"
     entry.save(record)
+    entry.unlock()
+    reached("poststart")
     found = parse_hooks(record["spec"].get("hooks") or {}, "poststart")
     if found:
         state = hooks.state_json(

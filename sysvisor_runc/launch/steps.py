@@ -9,13 +9,17 @@ import os
 
 from sysvisor_runc.errors import LaunchError
 
+# In the order of a launch. `hooks`, `console`, `rdt` and `pid-file` are only reached where the container has them.
 STEPS = (
     "state",
     "ids",
     "plan",
     "cgroup",
+    "settings",
+    "rdt",
     "trees",
     "clone",
+    "init",
     "maps",
     "limits",
     "go",
@@ -24,18 +28,34 @@ STEPS = (
     "child-rootfs",
     "child-mounts",
     "child-hooks",
+    "hooks",
     "child-console",
+    "console",
     "child-pivot",
     "child-sysctl",
     "child-identity",
-    "hooks",
-    "console",
     "ready",
     "record",
     "pid-file",
+    "pidfd-socket",
     "start",
     "poststart",
 )
+# Of `start`, `exec` and `delete`, beside those that they share with a launch.
+OTHER_STEPS = (
+    "started",
+    "exec-clone",
+    "exec-joined",
+    "delete-init",
+    "delete-cgroup",
+    "delete-ids",
+    "delete-poststop",
+    "delete-state",
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SIGKILL = 9
 FAULT = os.environ.get("SYSVISOR_RUNC_FAULT", "")
@@ -55,3 +75,40 @@ def reached(step: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), _SIGKILL)
     raise LaunchError(f"fault injected at step {step!r}")
+
+
+def reached_in_child() -> Callable[[str], None]:
+    """What the container's first process calls at its steps: there, `kill:` ends the command that launches it.
+
+    It is done by a process outside its pid namespace, and is done when the call returns.
+    """
+    action, _, wanted = FAULT.partition(":")
+    if action != "kill":
+        return reached
+    asked, done = os.pipe(), os.pipe()
+    command = os.pidfd_open(os.getpid())
+    if os.fork() == 0:
+        os.close(asked[1])
+        os.close(done[0])
+        if os.read(asked[0], 1):
+            _kill(command)
+        os._exit(0)
+    os.close(done[1])
+
+    def reached_there(step: str) -> None:
+        if step == wanted:
+            os.write(asked[1], b"k")
+            os.read(done[0], 1)  # ends with the process that kills
+
+    return reached_there
+
+
+def _kill(command: int) -> None:
+    from select import poll
+
+    from sysvisor_runc.kernel.pidfd import pidfd_send_signal
+
+    pidfd_send_signal(command, _SIGKILL)
+    ended = poll()
+    ended.register(command)
+    ended.poll()

@@ -61,8 +61,10 @@ def convert_spec(
         traits.rootfs_idmap, traits.chown_rootfs = False, True
     if traits.chown_rootfs and traits.ids is not None:
         from sysvisor_runc.launch.chown import chown_tree
+        from sysvisor_runc.launch.interrupt import waiting
 
-        chown_tree(facts.rootfs_path, traits.ids)
+        with waiting():
+            chown_tree(facts.rootfs_path, traits.ids)
     return converted, traits, subid
 
 

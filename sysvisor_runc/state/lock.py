@@ -46,9 +46,7 @@ class Lock:
         self._release()
 
     def _release(self) -> None:
-        self._entry.holds_lock(False)
-        if self._entry.dirfd >= 0:
-            fcntl.flock(self._entry.dirfd, fcntl.LOCK_UN)
+        self._entry.unlock()
 
     def _wait(self) -> None:
         """Try again until the time is up: a flock cannot be waited for with a bound, short of a signal."""

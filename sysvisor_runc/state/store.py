@@ -76,6 +76,8 @@ class Store:
     def create(self, container_id: str) -> Entry:
         """Make the directory of a new container, and the state root with its parents where missing.
 
+        The entry holds the container's lock until it is unlocked or closed.
+
         Raises:
             StateError: `container with given ID already exists`, a bad id, an unsafe or unwritable state root.
         """
@@ -89,7 +91,13 @@ class Store:
             )
         except OSError as error:
             raise self._unusable("create a container in", error)
-        return self.open(container_id)
+        entry = self.open(container_id)
+        try:
+            entry.hold()
+        except BaseException:
+            entry.close()
+            raise
+        return entry
 
     def open(self, container_id: str) -> Entry:
         """The container's entry, whether it has a record yet or not.
@@ -235,6 +243,26 @@ class Entry:
 
         return Lock(self, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, timeout)
 
+    def hold(self) -> None:
+        """Take the lock of a directory that was just made, for as long as this entry is open or until `unlock`.
+
+        Raises:
+            NoSuchContainer: somebody has deleted it already.
+        """
+        try:
+            fcntl.flock(self.dirfd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody looks at it, or is about to delete it
+            self.lock().__enter__()
+        self._locked = True
+        if not self.is_current():
+            raise NoSuchContainer(f"container does not exist: {self.id!r}", hint="it was deleted just now")
+
+    def unlock(self) -> None:
+        """Let other commands change the container, for every process that shares this descriptor."""
+        self._locked = False
+        if self.dirfd >= 0:
+            fcntl.flock(self.dirfd, fcntl.LOCK_UN)
+
     def busy(self) -> bool:
         """Whether another command holds the lock to change the container, at this moment."""
         if self._locked:
@@ -253,16 +281,20 @@ class Entry:
         """For Lock: tell whether this entry is the one that holds the lock to change the container."""
         self._locked = exclusive
 
-    def load(self) -> Record:
-        """The record.
+    def load(self, *, staged: bool = False) -> Record:
+        """The record; with `staged` the one that the command which creates the container is about to make it.
 
         Raises:
+            NoSuchContainer: it was deleted since this entry was opened.
             NoRecord: there is none, or nothing that can be read as one.
             StateError: it cannot be read.
         """
+        name = self.STAGED if staged else self.RECORD
         try:
-            fd = os.open(self.RECORD, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.dirfd)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.dirfd)
         except FileNotFoundError:
+            if not self.is_current():
+                raise NoSuchContainer(f"container does not exist: {self.id!r}", hint="it was deleted just now")
             raise NoRecord(
                 f"container {self.id!r} has no state: it is being created, or its creation was interrupted",
                 hint="remove what is left of it with `delete --force`",

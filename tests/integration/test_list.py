@@ -67,6 +67,7 @@ def test_what_a_killed_command_left_is_shown(runtime: Runtime) -> None:
     """A container without a record can be seen, so that it can be deleted."""
     name = runtime.id()
     entry = Store(str(runtime.root)).create(name)
+    entry.unlock()
     (row,) = runtime("list", "-f", "json").json
     assert (row["id"], row["status"], row["pid"]) == (name, "stopped", 0)
     with entry.lock():

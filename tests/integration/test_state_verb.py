@@ -76,5 +76,6 @@ def test_a_container_without_a_record(runtime: Runtime) -> None:
     """It is no traceback and no invention, and the way out is told."""
     name = runtime.id()
     entry = Store(str(runtime.root)).create(name)
+    entry.unlock()
     assert "delete --force" in runtime.fails("state", name).stderr
     entry.remove()

@@ -83,6 +83,7 @@ def container(runtime: Runtime, spec: dict[str, object] | None = None) -> Iterat
     record = new_record(name, bundle=bundle, rootfs=f"{bundle}/rootfs", spec=full, flags={}, syscont=False)
     record["cgroup"] = {"driver": "cgroupfs", "paths": manager.paths, "leaf": ""}
     entry = Store(str(runtime.root)).create(name)
+    entry.unlock()
     made_by_hand = Handmade(runtime, entry, record, manager)
     made_by_hand.adopt(made_by_hand.init)
     try:
