@@ -84,8 +84,8 @@ def test_heavy_libraries_stay_in_their_package(library: str) -> None:
 
 def test_child_knows_only_the_kernel_and_itself() -> None:
     """What runs in the container loads nothing but kernel/, child/ and modules that are part of the interpreter."""
-    allowed = {"os", "sys", "errno", "struct", "_struct", "_socket", "_signal", "_ctypes", "stat", "fcntl", "resource", "termios",
-               "time", "select", "array", "__future__"}  # fmt: skip
+    allowed = {"os", "sys", "errno", "struct", "_struct", "_socket", "_signal", "_ctypes", "stat", "fcntl", "resource",
+               "termios", "time", "select", "array", "__future__"}  # fmt: skip
     found = [
         f"{module}:{item.line}: {item.target}"
         for module in runtime_modules()
