@@ -44,8 +44,10 @@ class HookError(Exception):
     """A hook failed; the text is the whole message."""
 
 
-def run_hook(hook: Hook, state: bytes, *, inside: bool = False) -> None:
-    """Run `hook` with `state` (JSON) on its stdin; `inside` a container its parent's environment is not passed on.
+def run_hook(hook: Hook, state: bytes, *, inherited: list[str] | None = None) -> None:
+    """Run `hook` with `state` (JSON) on its stdin.
+
+    One without `env` gets `inherited`, or where that is None the environment of this process, as with runc.
 
     Raises:
         HookError: it could not be started, exited with a code other than 0, died by a signal, or overran its timeout.
@@ -53,7 +55,7 @@ def run_hook(hook: Hook, state: bytes, *, inside: bool = False) -> None:
     stdin, output = os.pipe(), os.pipe()
     pid, pidfd = clone3(0)
     if pid == 0:
-        _exec(hook, stdin[0], output[1], inside=inside)
+        _exec(hook, stdin[0], output[1], hook.env if hook.env is not None else inherited)
     os.close(stdin[0])
     os.close(output[1])
     try:
@@ -71,7 +73,7 @@ def run_hook(hook: Hook, state: bytes, *, inside: bool = False) -> None:
         raise HookError(f"error running {hook.kind} hook #{hook.index}: {why}, stdout: {said}, stderr: {said}")
 
 
-def _exec(hook: Hook, stdin: int, output: int, *, inside: bool) -> None:
+def _exec(hook: Hook, stdin: int, output: int, environment: list[str] | None) -> None:
     try:
         reset_signals()
         # Not to be left behind by a command that is killed.
@@ -80,11 +82,9 @@ def _exec(hook: Hook, stdin: int, output: int, *, inside: bool) -> None:
         os.dup2(output, 1)
         os.dup2(output, 2)
         syscall("close_range", 3, 0xFFFFFFFF, 0)
-        env = {}
-        for entry in hook.env or []:
-            key, _, value = entry.partition("=")
-            env[key] = value
-        os.execve(hook.path, hook.args, env)
+        if environment is None:
+            os.execve(hook.path, hook.args, os.environ)
+        os.execve(hook.path, hook.args, dict(entry.split("=", 1) for entry in environment if "=" in entry))
     except OSError as error:
         os.write(2, f"{hook.path}: {error.strerror}".encode())
     finally:

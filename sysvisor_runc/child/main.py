@@ -435,4 +435,4 @@ def _started_here(plan: ChildPlan, wiring: Wiring) -> None:
     if wiring.start >= 0 and not os.read(wiring.start, 1):
         raise ChildError("the command that launches the container is gone")
     for entry in plan.start_hooks:
-        hook.run_hook(entry, wiring.state("created"), inside=True)
+        hook.run_hook(entry, wiring.state("created"), inherited=plan.process.env)
