@@ -6,6 +6,7 @@ in the foreground stays on asyncio's own, and what lives long asks for uvloop.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -37,6 +38,7 @@ AbstractEventLoop = asyncio.AbstractEventLoop
 
 def run(main: Coroutine[object, object, T], *, prefer: str = "asyncio") -> T:
     """Run `main` to its end on a loop of its own; `prefer` is "asyncio" or, used where it is installed, "uvloop"."""
+    gc.enable()  # off in an installed program, whose commands are over before it would pay
     chosen = os.environ.get(VARIABLE) or prefer
     factory = None
     if chosen == "uvloop":
