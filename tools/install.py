@@ -16,9 +16,10 @@ import subprocess
 import sys
 import types
 
-from slim import compile_slim
-
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(SOURCE))
+from tools.slim import compile_slim  # noqa: E402 - found only now that the path says where
+
 LOADER = pathlib.Path(__file__).with_name("archive_loader.py")
 PACKAGE = "sysvisor_runc"
 MAIN = f"{PACKAGE}.cli.main"
