@@ -30,7 +30,7 @@ from sysvisor_runc.launch.terminal import copy_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.aio.step import Action, Event
-    from sysvisor_runc.launch.clone import Child
+    from sysvisor_runc.launch.child import Child
     from sysvisor_runc.launch.terminal import CallerTerminal
 
 # What an unknown exit code is told as: the process had been reaped by somebody else.

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysvisor_runc.launch.clone import Child
+    from sysvisor_runc.launch.child import Child
 
 
 def relay(child: Child, console: int, signal_fd: int, start: Callable[[], object] | None = None) -> int:

@@ -10,14 +10,15 @@ import fcntl
 import os
 
 from sysvisor_runc.child import channel as messages
-from sysvisor_runc.child import hook, identity, paths, program, stage
+from sysvisor_runc.child import hook, paths, program, stage
 from sysvisor_runc.child.channel import Channel
 from sysvisor_runc.child.mounts import Rootfs, attach, new_mount
+from sysvisor_runc.child.process import Ready, process_calls
 from sysvisor_runc.child.seal import seal_imports
-from sysvisor_runc.child.stage import SAY_WHY, Call
+from sysvisor_runc.child.stage import Call
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.namespaces import unshare
-from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, prctl
+from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
 from sysvisor_runc.kernel.syscall import syscall
 
 TYPE_CHECKING = False
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from sysvisor_runc.child.plan import ChildPlan, ProcessPlan, SeccompFilter
+    from sysvisor_runc.child.plan import ChildPlan, ProcessPlan
 
 _CLOSE_RANGE_CLOEXEC = 4
 _KEYCTL_JOIN_SESSION_KEYRING = 1
-_SECCOMP_SET_MODE_FILTER = 1
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -319,65 +319,6 @@ def _prepare_process(process: ProcessPlan, rootfs: Rootfs) -> None:
     program.complete_environment(process, rootfs.root)
 
 
-def process_calls(process: ProcessPlan, path: str, last_cap: int, label_fd: int, ready: Ready) -> list[Call]:
-    """The calls of the last stage for `process`: identity, working directory, `ready`, labels, seccomp, execve.
-
-    A filter is loaded before the privileges go unless no_new_privs allows it after the wait; one with a listener is
-    loaded before the wait in any case, while the host is there to take the listener.
-    """
-    seccomp = process.seccomp
-    no_new_privs = process.identity.no_new_privs
-    load = [] if seccomp is None else _seccomp_calls(seccomp, ready)
-    calls = [Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0), Call("prctl", PR_SET_NAME, b"sysvisor-runc\0", 0, 0, 0)]
-    if not no_new_privs:
-        calls += load
-    calls += identity.calls(process.identity, last_cap)
-    calls.append(Call("chdir", os.fsencode(process.cwd) + b"\0", what=f"chdir to cwd ({process.cwd!r})"))
-    if no_new_privs:
-        calls.append(Call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    late = load if no_new_privs else []
-    calls += [*late, *ready.calls] if seccomp is not None and seccomp.notify else [*ready.calls]
-    if label_fd >= 0:
-        label = _label(process)
-        calls.append(Call("write", label_fd, label, len(label), flags=SAY_WHY, what="set the label for the program"))
-    if late and seccomp is not None and not seccomp.notify:
-        calls += late
-    argv = [os.fsencode(arg) for arg in process.args]
-    envp = [os.fsencode(entry) for entry in process.env]
-    calls.append(Call("execve", os.fsencode(path) + b"\0", argv, envp, flags=SAY_WHY, what=f"exec {path}"))
-    return calls
-
-
-class Ready:
-    """How the last stage tells the host that it is there: `calls`, and the channel that a listener is announced on."""
-
-    __slots__ = ("calls", "read_fd", "write_fd")
-
-    def __init__(self, calls: list[Call], read_fd: int, write_fd: int) -> None:
-        self.calls = calls
-        self.read_fd = read_fd
-        self.write_fd = write_fd
-
-
-def _seccomp_calls(seccomp: SeccompFilter, ready: Ready) -> list[Call]:
-    """struct sock_fprog is a u16 count, padding to eight bytes, and a pointer to the instructions."""
-    fprog = stage.Blob((len(seccomp.bpf) // 8).to_bytes(8, "little") + bytes(8), [(8, seccomp.bpf)])
-    what = "load the seccomp filter"
-    if not seccomp.notify:
-        return [Call("seccomp", _SECCOMP_SET_MODE_FILTER, seccomp.flags, fprog, flags=SAY_WHY, what=what)]
-    # The message is LISTENER, its length, and the number of the descriptor, which seccomp(2) stores right there.
-    message = stage.Slot(messages.LISTENER + (4).to_bytes(4, "little"))
-    return [
-        Call("seccomp", _SECCOMP_SET_MODE_FILTER, seccomp.flags, fprog, store=message, what=what),
-        Call("write", ready.write_fd, message, 9, what="hand over the seccomp listener"),
-        Call("read", ready.read_fd, bytes(5), 5, skip=stage.END, what="wait for the seccomp agent"),
-    ]
-
-
-def _label(process: ProcessPlan) -> bytes:
-    return f"exec {process.apparmor}".encode() if process.apparmor else process.selinux.encode()
-
-
 def _label_file(process: ProcessPlan, proc: int) -> int:
     """The file that takes the label for the next execve, from the private procfs (CVE-2019-16884); -1: no label."""
     if not (process.apparmor or process.selinux):
@@ -403,16 +344,16 @@ def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
     start, report, label_fd, read_fd, write_fd = (_above(fd, first) for fd in keep)
     close_range = Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
     wait = [Call("close", read_fd), Call("close", write_fd)]
-    if plan.start_hooks:
-        _started_here(plan, wiring)
-    elif start >= 0:
+    if start >= 0 and not plan.start_hooks:
         # A `run` that was killed meanwhile must not leave a container running that nobody asked to start.
         wait.append(Call("read", start, bytes(1), 1, skip=stage.END, what="wait for start"))
     ready = Ready(wait, read_fd, write_fd)
     calls = [close_range, *process_calls(process, path, wiring.last_cap, label_fd, ready)]
     image = stage.build(calls, report_fd=report, prefix=f"exec {path}: ")
-    names = "\n".join(call.what for call in calls)
-    Channel(-1, write_fd).send(messages.READY, names.encode("utf-8", "surrogateescape"))
+    names = "\n".join(call.what for call in calls).encode("utf-8", "surrogateescape")
+    Channel(-1, write_fd).send(messages.LAUNCHED if plan.start_hooks else messages.READY, names)
+    if plan.start_hooks:
+        _started_here(plan, wiring, start, report)
     os.execve(stage.memory_file(image), ["sysvisor-runc", "init"], {})
 
 
@@ -429,10 +370,17 @@ def _make_working_directory(process: ProcessPlan, rootfs: Rootfs) -> None:
         pass  # the stage's chdir says what is wrong with it, as the user whom it concerns
 
 
-def _started_here(plan: ChildPlan, wiring: Wiring) -> None:
+def _started_here(plan: ChildPlan, wiring: Wiring, start: int, report: int) -> None:
     """startContainer hooks run after `start`, in the container, before the program: this process waits itself."""
-    wiring.channel.send(messages.LAUNCHED)
-    if wiring.start >= 0 and not os.read(wiring.start, 1):
-        raise ChildError("the command that launches the container is gone")
-    for entry in plan.start_hooks:
-        hook.run_hook(entry, wiring.state("created"), inherited=plan.process.env)
+    if start >= 0 and not os.read(start, 1):
+        os._exit(FAILED_EXIT)
+    try:
+        for entry in plan.start_hooks:
+            hook.run_hook(entry, wiring.state("created"), inherited=plan.process.env)
+    except hook.HookError as error:
+        text = messages.LATE + str(error).encode("utf-8", "surrogateescape")
+        try:
+            os.write(start, text)  # exec.fifo, open for both: `start` reads it
+        except OSError:
+            os.write(report, text)  # a `run`: start is the end of a pipe that only reads
+        os._exit(FAILED_EXIT)

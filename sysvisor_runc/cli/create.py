@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.launch.create import Request, create
+from sysvisor_runc.cli.descriptors import preserved
+from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import hold_back
+from sysvisor_runc.launch.request import Request
 from sysvisor_runc.launch.undo import UndoStack
 
 TYPE_CHECKING = False
@@ -63,9 +65,3 @@ def _move_devices(devices: dict[str, str], pid: int) -> Callable[[], object]:
     from sysvisor_runc.aio.netdev import move_devices
 
     return move_devices(devices, pid)
-
-
-def preserved(options: Options) -> int:
-    """How many descriptors after stderr the program gets: those of --preserve-fds, and of socket activation."""
-    listen = os.environ.get("LISTEN_FDS", "")
-    return (options.number("preserve-fds") or 0) + (int(listen) if listen.isdigit() else 0)

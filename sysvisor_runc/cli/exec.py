@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cgroup.exec_paths import sub_cgroup
-from sysvisor_runc.cli.create import preserved
+from sysvisor_runc.cli.descriptors import preserved
 from sysvisor_runc.errors import LaunchError, UsageError
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
-from sysvisor_runc.launch.create import write_pid_file
 from sysvisor_runc.launch.join import Joining, join
+from sysvisor_runc.launch.pidfile import write_pid_file
 from sysvisor_runc.plan.process import cpu_list, process_plan
 from sysvisor_runc.state import lifecycle, process
 from sysvisor_runc.state.observe import observe

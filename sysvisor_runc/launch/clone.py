@@ -10,7 +10,7 @@ from sysvisor_runc.errors import LaunchError
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
 from sysvisor_runc.kernel.signals import reset_signals
-from sysvisor_runc.kernel.syscall import syscall
+from sysvisor_runc.launch.child import Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,40 +19,6 @@ if TYPE_CHECKING:
     from sysvisor_runc.child.channel import Channel
     from sysvisor_runc.child.main import Wiring
     from sysvisor_runc.plan.plan import Plan
-
-
-class Child:
-    """A process that we cloned: `pid`, and `pidfd` while it is open."""
-
-    __slots__ = ("pid", "pidfd")
-
-    def __init__(self, pid: int, pidfd: int) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
-
-    def kill(self) -> None:
-        """Kill and reap it; fine if it is dead already."""
-        try:
-            syscall("pidfd_send_signal", self.pidfd, 9, 0, 0)
-        except ProcessLookupError:
-            pass
-        except OSError as error:
-            if error.errno != 3:  # ESRCH
-                raise
-        self.reap()
-
-    def reap(self) -> int:
-        """Wait for its end; the wait status, 0 where somebody else has reaped it."""
-        try:
-            return os.waitpid(self.pid, 0)[1]
-        except ChildProcessError:
-            return 0
-
-    def close(self) -> None:
-        """Close the pidfd."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
 
 
 def clone_child(plan: Plan, wiring: Wiring, cgroup_fd: int | None, close_in_child: list[int], host: Channel) -> Child:

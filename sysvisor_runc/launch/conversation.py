@@ -5,7 +5,7 @@ The drivers (blocking for the short commands, asyncio where a gRPC call is await
     building --RUNTIME_HOOKS--> building   run prestart and createRuntime, then GO_ON
     building --CONSOLE--------> building   take the terminal, then GO_ON
     building --LAUNCHED-------> waiting    startContainer hooks are the child's own: it waits for start itself
-    building, waiting --READY-> staged     the last stage is about to run
+    building --READY----------> staged     the last stage is about to run
     staged ----LISTENER-------> staged     take the seccomp listener, then GO_ON
     staged ----end------------> launched   the last stage has closed its end: identity and working directory stand
     any -------FAILED---------> failed
@@ -28,7 +28,6 @@ _NEXT = {
     (BUILDING, messages.CONSOLE): BUILDING,
     (BUILDING, messages.LAUNCHED): WAITING,
     (BUILDING, messages.READY): STAGED,
-    (WAITING, messages.READY): STAGED,
     (STAGED, messages.LISTENER): STAGED,
 }
 
@@ -55,7 +54,7 @@ class Conversation:
         if following is None:
             raise LaunchError(f"unexpected message {kind!r} from the container's init in state {self.state!r}")
         self.state = following
-        if kind == messages.READY:
+        if kind in (messages.READY, messages.LAUNCHED):
             self.calls = payload.decode("utf-8", "surrogateescape").split("\n")
 
     def ended(self, report: bytes) -> None:
@@ -73,9 +72,11 @@ class Conversation:
         self.state = LAUNCHED
 
     def stage_failure(self, report: bytes) -> LaunchError:
-        """What a report of the last stage means: index of the call and errno, a u32 each."""
+        """What a report means: index of a call of the last stage and errno, a u32 each, or the text of a late failure."""
         import os
 
+        if report.startswith(messages.LATE):
+            return init_failure(report[len(messages.LATE) :].decode("utf-8", "replace"))
         index, number = int.from_bytes(report[:4], "little"), int.from_bytes(report[4:8], "little")
         what = self.calls[index] if index < len(self.calls) else f"call {index}"
         text = os.strerror(number)

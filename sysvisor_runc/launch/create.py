@@ -20,10 +20,13 @@ from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch import hooks, limits, notes, trees, userns
 from sysvisor_runc.launch.clone import clone_child
 from sysvisor_runc.launch.conversation import LAUNCHED, Conversation
+from sysvisor_runc.launch.ids import on_host
 from sysvisor_runc.launch.interrupt import waiting
+from sysvisor_runc.launch.pidfile import write_pid_file
 from sysvisor_runc.launch.steps import FAULT, reached, reached_in_child
 from sysvisor_runc.plan import build
 from sysvisor_runc.plan.mounts import CgroupView
+from sysvisor_runc.plan.namespaces import NAMESPACES
 from sysvisor_runc.spec.load import load
 from sysvisor_runc.state.process import handle_of, start_time
 from sysvisor_runc.state.record import new_record
@@ -31,76 +34,18 @@ from sysvisor_runc.state.store import Entry, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sysvisor_runc.cgroup.devices import Devices
     from sysvisor_runc.cgroup.layout import Layout
     from sysvisor_runc.cgroup.manager import Manager
     from sysvisor_runc.cgroup.settings import Setting, UsageCheck
-    from sysvisor_runc.launch.clone import Child
+    from sysvisor_runc.launch.child import Child
+    from sysvisor_runc.launch.request import Request
     from sysvisor_runc.launch.undo import UndoStack
     from sysvisor_runc.plan.plan import Plan
     from sysvisor_runc.plan.seccomp import Filter
-    from sysvisor_runc.spec.types import IDMapping, Spec
-    from sysvisor_runc.state.record import CgroupRecord, Flags, Record, SubidRecord
+    from sysvisor_runc.spec.types import Spec
+    from sysvisor_runc.state.record import CgroupRecord, Record, SubidRecord
     from sysvisor_runc.syscont.traits import Traits
-
-
-class Request:
-    """What the command line asks for.
-
-    Attributes:
-        detached: nobody will relay a terminal, so one needs `console_socket`.
-        immediate: start without waiting for `start` (`run`).
-        move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
-            takes them back; aio's, which launch may not import.
-        flags: the global flags to store with the container.
-        credentials: name to data, for a system container's init.
-        uid_shift: "idmap", "chown" or "none".
-    """
-
-    __slots__ = (
-        "bundle",
-        "console_socket",
-        "container_id",
-        "credentials",
-        "detached",
-        "flags",
-        "immediate",
-        "move_devices",
-        "no_new_keyring",
-        "no_pivot",
-        "pid_file",
-        "pidfd_socket",
-        "preserve_fds",
-        "root",
-        "syscont",
-        "systemd_cgroup",
-        "uid_shift",
-    )
-
-    def __init__(self, root: str, container_id: str, bundle: str, flags: Flags) -> None:
-        self.root = root
-        self.container_id = container_id
-        self.bundle = bundle
-        self.flags = flags
-        self.detached = True
-        self.immediate = False
-        self.move_devices: Callable[[dict[str, str], int], Callable[[], object]] = _cannot_move
-        self.console_socket = ""
-        self.pidfd_socket = ""
-        self.pid_file = ""
-        self.no_pivot = False
-        self.no_new_keyring = False
-        self.preserve_fds = 0
-        self.syscont = True
-        self.systemd_cgroup = False
-        self.credentials: dict[str, bytes] = {}
-        self.uid_shift = "idmap"
-
-
-def _cannot_move(devices: dict[str, str], pid: int) -> Callable[[], object]:
-    raise LaunchError("linux.netDevices: this launcher cannot move network devices")
 
 
 class Created:
@@ -175,6 +120,7 @@ class _Launch:
         self.record: Record
         self.settings: list[Setting | UsageCheck | Devices] = []
         self.opened: dict[int, int] = {}
+        self.idmapped = False
         self.console = -1
         self.init_start = 0
         self.rdt = ""
@@ -275,7 +221,7 @@ class _Launch:
         if self.traits is not None and self.traits.delegate_cgroup:
             from sysvisor_runc.cgroup.delegation import delegate
 
-            uid, gid = _root_ids(self.plan)
+            uid, gid = on_host(self.plan.uid_mappings, 0), on_host(self.plan.gid_mappings, 0)
             delegate(self.manager, uid, gid)
         reached("rdt")
         if self.plan.intel_rdt is not None:
@@ -290,6 +236,25 @@ class _Launch:
         reached("trees")
         self.opened = trees.open_trees(self.plan.trees)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
+        if self.plan.child.new_user and any(tree.attributes is not None for tree in self.plan.trees):
+            from sysvisor_runc.launch.locked import lock_trees
+
+            if any(tree.idmap for tree in self.plan.trees):
+                self._idmap_early()
+            lock_trees(self.plan.trees, self.opened)
+
+    def _idmap_early(self) -> None:
+        """ID-map before there is a child: what is to be locked has to be attached, and can then be ID-mapped no more."""
+        plan = self.plan
+        if plan.clone_flags & CLONE_NEWUSER:
+            fd = userns.user_namespace(plan.uid_mappings, plan.gid_mappings)
+        else:
+            fd = os.open(dict(plan.join)[CLONE_NEWUSER], os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            trees.idmap_trees(plan.trees, self.opened, fd)
+        finally:
+            os.close(fd)
+        self.idmapped = True
 
     def _note_cgroups(self) -> None:
         """For `delete --force`, should we be killed from here on."""
@@ -372,7 +337,7 @@ class _Launch:
 
     def _own_stdio(self) -> None:
         """Give stdio to the container's user, so that /dev/stdout can be reopened in there; never /dev/null."""
-        uid = _host_uid(self.plan, self.plan.child.process.identity.uid)
+        uid = on_host(self.plan.uid_mappings, self.plan.child.process.identity.uid)
         null = os.stat("/dev/null").st_rdev
         for fd in (0, 1, 2):
             try:
@@ -387,7 +352,7 @@ class _Launch:
         plan = self.plan
         if plan.clone_flags & CLONE_NEWUSER:
             userns.write_id_maps(child.pid, plan.uid_mappings, plan.gid_mappings)
-        if any(tree.idmap for tree in plan.trees):
+        if not self.idmapped and any(tree.idmap for tree in plan.trees):
             fd = os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 trees.idmap_trees(plan.trees, self.opened, fd)
@@ -509,7 +474,7 @@ class _Launch:
         record["initHandle"] = handle_of(child.pidfd)
         record["status"] = "running" if request.immediate else "created"
         record["namespaces"] = {
-            entry["type"]: f"/proc/{child.pid}/ns/{build.NAMESPACES[entry['type']][1]}"
+            entry["type"]: f"/proc/{child.pid}/ns/{NAMESPACES[entry['type']][1]}"
             for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
         }
         record["intelRdt"] = self.rdt
@@ -533,30 +498,6 @@ class _Launch:
             send_descriptor(request.pidfd_socket, child.pidfd, b"pidfd", "--pidfd-socket")
 
 
-def write_pid_file(path: str, pid: int) -> None:
-    """Write `pid` to `path`, whole or not at all: systemd reads it the moment it appears.
-
-    Raises:
-        LaunchError: it cannot be written.
-    """
-    directory, name = os.path.split(os.path.abspath(path))
-    temporary = f"{directory}/.{name}.{os.getpid()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, str(pid).encode())
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except OSError as error:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass
-        hint = "its directory must exist" if error.errno == 2 else None
-        raise LaunchError(f"--pid-file: write {path!r}: {reason(error)}", hint=hint) from error
-
-
 def _unlink_quietly(path: str) -> None:
     try:
         os.unlink(path)
@@ -577,21 +518,6 @@ def _remove_cgroup(manager: Manager, made: list[str]) -> None:
         manager.kill_all(9)
     finally:
         manager.remove()
-
-
-def _root_ids(plan: Plan) -> tuple[int, int]:
-    return _host_uid(plan, 0), _map(plan.gid_mappings, 0)
-
-
-def _host_uid(plan: Plan, uid: int) -> int:
-    return _map(plan.uid_mappings, uid)
-
-
-def _map(mappings: list[IDMapping], number: int) -> int:
-    for mapping in mappings:
-        if mapping["containerID"] <= number < mapping["containerID"] + mapping["size"]:
-            return number - mapping["containerID"] + mapping["hostID"]
-    return number
 
 
 def _cgroup_view(manager: Manager, layout: Layout, *, namespace: bool) -> CgroupView:

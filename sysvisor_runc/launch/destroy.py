@@ -95,7 +95,7 @@ def _poststop(record: Record) -> None:
     if not declared.get("poststop"):
         return
     from sysvisor_runc.launch import hooks
-    from sysvisor_runc.plan.build import parse_hooks
+    from sysvisor_runc.plan.hooks import parse_hooks
 
     state = hooks.state_json(record["id"], record["ociVersion"], "stopped", 0, record["bundle"], record["annotations"])
     hooks.run_hooks_tolerantly(parse_hooks(declared, "poststop"), state)

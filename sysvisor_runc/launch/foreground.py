@@ -10,7 +10,7 @@ from sysvisor_runc.kernel.syscall import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.launch.clone import Child
+    from sysvisor_runc.launch.child import Child
 
 _SIGCHLD, _SIGURG, _SIGPIPE, _SIGWINCH = 17, 23, 13, 28
 # Ours to handle, or nobody's business in the container.

@@ -14,7 +14,7 @@ import os
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.child import program, stage
 from sysvisor_runc.child.channel import Channel, pair
-from sysvisor_runc.child.main import Ready, process_calls
+from sysvisor_runc.child.process import Ready, process_calls
 from sysvisor_runc.child.stage import Call, Slot
 from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.kernel import capability
@@ -22,10 +22,12 @@ from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.kernel.signals import reset_signals
 from sysvisor_runc.kernel.syscall import syscall
 from sysvisor_runc.launch import limits
-from sysvisor_runc.launch.clone import Child
+from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.conversation import STAGED, Conversation
+from sysvisor_runc.launch.ids import on_host
 from sysvisor_runc.launch.steps import reached
-from sysvisor_runc.plan.build import NAMESPACES, rlimits
+from sysvisor_runc.plan.namespaces import NAMESPACES
+from sysvisor_runc.plan.process import rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -285,7 +287,11 @@ class _Join:
         size = self.process.get("consoleSize")
         if size:
             console.resize(slave, size["height"], size["width"])
-        os.fchown(slave, _host_uid(self.record, self.plan.identity.uid), -1)
+        os.fchown(
+            slave,
+            on_host((self.record["spec"].get("linux") or {}).get("uidMappings") or (), self.plan.identity.uid),
+            -1,
+        )
         if self.joining.console_socket:
             from sysvisor_runc.launch.handover import send_descriptor
 
@@ -301,10 +307,3 @@ class _Join:
 
 def _above(fd: int, lowest: int) -> int:
     return -1 if fd < 0 else fcntl.fcntl(fd, fcntl.F_DUPFD, lowest)
-
-
-def _host_uid(record: Record, uid: int) -> int:
-    for mapping in (record["spec"].get("linux") or {}).get("uidMappings") or ():
-        if mapping["containerID"] <= uid < mapping["containerID"] + mapping["size"]:
-            return uid - mapping["containerID"] + mapping["hostID"]
-    return uid

@@ -11,7 +11,7 @@ from sysvisor_runc.launch.handover import send_descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.launch.clone import Child
+    from sysvisor_runc.launch.child import Child
     from sysvisor_runc.plan.seccomp import Filter
 
 

@@ -15,7 +15,7 @@ from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.kernel.statfs import fstatfs
 from sysvisor_runc.launch.steps import reached
-from sysvisor_runc.plan.build import NAMESPACES
+from sysvisor_runc.plan.namespaces import NAMESPACES
 from sysvisor_runc.syscont import facts as wanted
 from sysvisor_runc.syscont.convert import convert, convert_exec
 from sysvisor_runc.syscont.facts import HostFacts, PathFacts
@@ -24,7 +24,7 @@ from sysvisor_runc.syscont.ids import needs_ids
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cgroup.layout import Layout
-    from sysvisor_runc.launch.create import Request
+    from sysvisor_runc.launch.request import Request
     from sysvisor_runc.launch.undo import UndoStack
     from sysvisor_runc.spec.types import Process, Spec
     from sysvisor_runc.state.record import Record, SubidRecord
@@ -55,10 +55,6 @@ def convert_spec(
     converted, traits = convert(spec, facts)
     for warning in traits.warnings:
         log.warning(warning)
-    if request.uid_shift == "none":
-        traits.rootfs_idmap = traits.chown_rootfs = False
-    elif request.uid_shift == "chown" and traits.rootfs_idmap:
-        traits.rootfs_idmap, traits.chown_rootfs = False, True
     if traits.chown_rootfs and traits.ids is not None:
         from sysvisor_runc.launch.chown import chown_tree
         from sysvisor_runc.launch.interrupt import waiting
@@ -127,6 +123,7 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
             cgroup=layout.kind,
             os_release=_read("/etc/os-release"),
             credentials=request.credentials,
+            uid_shift=request.uid_shift,
         )
     finally:
         os.close(root)

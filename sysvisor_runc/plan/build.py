@@ -4,43 +4,30 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.child.hook import Hook
 from sysvisor_runc.child.mounts import MakeNode, MaskPath, ReadonlyPath, WriteFile
 from sysvisor_runc.child.plan import ChildPlan, ConsolePlan
-from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.plan.devices import device_operations
+from sysvisor_runc.plan.hooks import parse_hooks
 from sysvisor_runc.plan.mounts import MountPlan, Tree, clean
+from sysvisor_runc.plan.namespaces import NAMESPACES
 from sysvisor_runc.plan.options import PROPAGATION
 from sysvisor_runc.plan.plan import Plan
-from sysvisor_runc.plan.process import RLIMITS, memory_policy, persona, process_plan
+from sysvisor_runc.plan.process import memory_policy, persona, process_plan, rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.plan.mounts import CgroupView
     from sysvisor_runc.plan.seccomp import Filter
-    from sysvisor_runc.spec.types import Hook as HookSpec
     from sysvisor_runc.spec.types import Hooks, Linux, Process, Spec, TimeOffset
     from sysvisor_runc.syscont.traits import Traits
 
-# type in config.json: (flag, file below /proc/PID/ns)
-NAMESPACES = {
-    "network": (ns.CLONE_NEWNET, "net"),
-    "ipc": (ns.CLONE_NEWIPC, "ipc"),
-    "uts": (ns.CLONE_NEWUTS, "uts"),
-    "cgroup": (ns.CLONE_NEWCGROUP, "cgroup"),
-    "time": (ns.CLONE_NEWTIME, "time"),
-    "pid": (ns.CLONE_NEWPID, "pid"),
-    "mount": (ns.CLONE_NEWNS, "mnt"),
-    "user": (ns.CLONE_NEWUSER, "user"),
-}
 # Unshared by the child itself: the cgroup namespace after the cgroup is joined (or it would show the caller's path),
 # the time namespace because clone3 leaves no moment to write its offsets.
 _LATE = ns.CLONE_NEWCGROUP | ns.CLONE_NEWTIME
 _HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _INACCESSIBLE = {"reg": "f", "dir": "d", "fifo": "p", "sock": "s", "chr": "c", "blk": "b"}
-_RLIM_INFINITY = (1 << 64) - 1
 
 
 class Facts:
@@ -209,32 +196,12 @@ def _process(plan: Plan, process: Process, linux: Linux, facts: Facts) -> None:
     plan.io_priority = process.get("ioPriority")
 
 
-def rlimits(process: Process) -> list[tuple[int, str, int, int]]:
-    """(resource, name, soft, hard) for prlimit(2); -1 in config.json's unsigned numbers is RLIM_INFINITY."""
-    return [
-        (RLIMITS[limit["type"]], limit["type"], limit["soft"] & _RLIM_INFINITY, limit["hard"] & _RLIM_INFINITY)
-        for limit in process.get("rlimits") or ()
-    ]
-
-
 def _hooks(plan: Plan, hooks: Hooks) -> None:
     for kind in _HOOK_KINDS:
         plan.hooks[kind] = parse_hooks(hooks, kind)
     plan.child.runtime_hooks = bool(plan.hooks["prestart"] or plan.hooks["createRuntime"])
     plan.child.container_hooks = plan.hooks["createContainer"]
     plan.child.start_hooks = plan.hooks["startContainer"]
-
-
-def parse_hooks(hooks: Hooks, kind: str) -> list[Hook]:
-    """The hooks of one kind, in order."""
-    found = []
-    entries: list[HookSpec] = hooks.get(kind) or []  # type: ignore[assignment]  # kind is one of its keys
-    for index, hook in enumerate(entries):
-        args, env, timeout = hook.get("args") or [], hook.get("env"), hook.get("timeout")
-        if not hook["path"].startswith("/"):
-            raise SpecError(f"hooks.{kind}[{index}].path", f"{hook['path']!r} is not absolute")
-        found.append(Hook(kind, index, hook["path"], args, env, timeout))
-    return found
 
 
 def _sysctl_path(key: str) -> str:

@@ -36,12 +36,24 @@ class Tree:
         idmap_tree: ID-map the mounts below as well.
         propagation: set on the whole tree, so that nothing the container mounts shows on the host.
         where: the JSON path, for an error.
+        attributes: of a bind mount, which a container in a user namespace must not clear; None for what is no bind.
     """
 
-    __slots__ = ("gid_mappings", "idmap", "idmap_tree", "path", "propagation", "recursive", "uid_mappings", "where")
+    __slots__ = (
+        "attributes",
+        "gid_mappings",
+        "idmap",
+        "idmap_tree",
+        "path",
+        "propagation",
+        "recursive",
+        "uid_mappings",
+        "where",
+    )
 
     def __init__(self, path: str, *, recursive: bool, where: str, idmap: str = "", propagation: int = 0) -> None:
         self.path = path
+        self.attributes: Attributes | None = None
         self.recursive = recursive
         self.where = where
         self.idmap = idmap
@@ -120,6 +132,7 @@ class MountPlan:
         if destination == "/dev":
             self.has_dev_bind = True
         tree = Tree(source, recursive=options.recursive, where=where, propagation=self.default_propagation)
+        tree.attributes = options.attributes
         self._idmap(tree, mount, options)
         number = self.tree(tree)
         label = {"": "", "container": "id-mapped", "own": "id-mapped"}[tree.idmap]
@@ -206,7 +219,9 @@ class MountPlan:
         if self.cgroups.namespace or not path:
             self.operations.append(FilesystemMount(fstype, fstype, destination, attributes=attributes, options=data))
             return
-        number = self.tree(Tree(path, recursive=False, where="mounts", propagation=self.default_propagation))
+        tree = Tree(path, recursive=False, where="mounts", propagation=self.default_propagation)
+        tree.attributes = attributes
+        number = self.tree(tree)
         self.operations.append(BindMount(number, path, destination, recursive=False, attributes=attributes))
 
 

@@ -19,6 +19,7 @@ RLIMITS = {
     "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
     "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
 }  # fmt: skip
+_RLIM_INFINITY = (1 << 64) - 1
 # include/uapi/linux/personality.h
 _DOMAINS = {"LINUX": 0x0000, "LINUX32": 0x0008}
 # include/uapi/linux/mempolicy.h
@@ -133,3 +134,11 @@ def cpu_list(text: str, where: str) -> list[int]:
             raise SpecError(where, f"invalid range {part!r}")
         numbers.update(range(low, high + 1))
     return sorted(numbers)
+
+
+def rlimits(process: Process) -> list[tuple[int, str, int, int]]:
+    """(resource, name, soft, hard) for prlimit(2); -1 in config.json's unsigned numbers is RLIM_INFINITY."""
+    return [
+        (RLIMITS[limit["type"]], limit["type"], limit["soft"] & _RLIM_INFINITY, limit["hard"] & _RLIM_INFINITY)
+        for limit in process.get("rlimits") or ()
+    ]

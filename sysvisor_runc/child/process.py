@@ -1,0 +1,78 @@
+"""The calls of the last stage that turn a process into the user's program; `run` and `exec` end alike.
+
+May import kernel and child.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sysvisor_runc.child import channel as messages
+from sysvisor_runc.child import identity, stage
+from sysvisor_runc.child.stage import SAY_WHY, Call
+from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.child.plan import ProcessPlan, SeccompFilter
+
+_SECCOMP_SET_MODE_FILTER = 1
+
+
+class Ready:
+    """How the last stage tells the host that it is there: `calls`, and the channel that a listener is announced on."""
+
+    __slots__ = ("calls", "read_fd", "write_fd")
+
+    def __init__(self, calls: list[Call], read_fd: int, write_fd: int) -> None:
+        self.calls = calls
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+
+
+def process_calls(process: ProcessPlan, path: str, last_cap: int, label_fd: int, ready: Ready) -> list[Call]:
+    """The calls of the last stage for `process`: identity, working directory, `ready`, labels, seccomp, execve.
+
+    A filter is loaded before the privileges go unless no_new_privs allows it after the wait; one with a listener is
+    loaded before the wait in any case, while the host is there to take the listener.
+    """
+    seccomp = process.seccomp
+    no_new_privs = process.identity.no_new_privs
+    load = [] if seccomp is None else _seccomp_calls(seccomp, ready)
+    calls = [Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0), Call("prctl", PR_SET_NAME, b"sysvisor-runc\0", 0, 0, 0)]
+    if not no_new_privs:
+        calls += load
+    calls += identity.calls(process.identity, last_cap)
+    calls.append(Call("chdir", os.fsencode(process.cwd) + b"\0", what=f"chdir to cwd ({process.cwd!r})"))
+    if no_new_privs:
+        calls.append(Call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    late = load if no_new_privs else []
+    calls += [*late, *ready.calls] if seccomp is not None and seccomp.notify else [*ready.calls]
+    if label_fd >= 0:
+        label = _label(process)
+        calls.append(Call("write", label_fd, label, len(label), flags=SAY_WHY, what="set the label for the program"))
+    if late and seccomp is not None and not seccomp.notify:
+        calls += late
+    argv = [os.fsencode(arg) for arg in process.args]
+    envp = [os.fsencode(entry) for entry in process.env]
+    calls.append(Call("execve", os.fsencode(path) + b"\0", argv, envp, flags=SAY_WHY, what=f"exec {path}"))
+    return calls
+
+
+def _seccomp_calls(seccomp: SeccompFilter, ready: Ready) -> list[Call]:
+    """struct sock_fprog is a u16 count, padding to eight bytes, and a pointer to the instructions."""
+    fprog = stage.Blob((len(seccomp.bpf) // 8).to_bytes(8, "little") + bytes(8), [(8, seccomp.bpf)])
+    what = "load the seccomp filter"
+    if not seccomp.notify:
+        return [Call("seccomp", _SECCOMP_SET_MODE_FILTER, seccomp.flags, fprog, flags=SAY_WHY, what=what)]
+    # The message is LISTENER, its length, and the number of the descriptor, which seccomp(2) stores right there.
+    message = stage.Slot(messages.LISTENER + (4).to_bytes(4, "little"))
+    return [
+        Call("seccomp", _SECCOMP_SET_MODE_FILTER, seccomp.flags, fprog, store=message, what=what),
+        Call("write", ready.write_fd, message, 9, what="hand over the seccomp listener"),
+        Call("read", ready.read_fd, bytes(5), 5, skip=stage.END, what="wait for the seccomp agent"),
+    ]
+
+
+def _label(process: ProcessPlan) -> bytes:
+    return f"exec {process.apparmor}".encode() if process.apparmor else process.selinux.encode()

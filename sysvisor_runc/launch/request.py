@@ -1,0 +1,68 @@
+"""What the command line asks of a launch."""
+
+from __future__ import annotations
+
+from sysvisor_runc.errors import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysvisor_runc.state.record import Flags
+
+
+def _cannot_move(devices: dict[str, str], pid: int) -> Callable[[], object]:
+    raise LaunchError("linux.netDevices: this launcher cannot move network devices")
+
+
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        detached: nobody will relay a terminal, so one needs `console_socket`.
+        immediate: start without waiting for `start` (`run`).
+        move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
+            takes them back; aio's, which launch may not import.
+        flags: the global flags to store with the container.
+        credentials: name to data, for a system container's init.
+        uid_shift: "idmap", "chown" or "none".
+    """
+
+    __slots__ = (
+        "bundle",
+        "console_socket",
+        "container_id",
+        "credentials",
+        "detached",
+        "flags",
+        "immediate",
+        "move_devices",
+        "no_new_keyring",
+        "no_pivot",
+        "pid_file",
+        "pidfd_socket",
+        "preserve_fds",
+        "root",
+        "syscont",
+        "systemd_cgroup",
+        "uid_shift",
+    )
+
+    def __init__(self, root: str, container_id: str, bundle: str, flags: Flags) -> None:
+        self.root = root
+        self.container_id = container_id
+        self.bundle = bundle
+        self.flags = flags
+        self.detached = True
+        self.immediate = False
+        self.move_devices: Callable[[dict[str, str], int], Callable[[], object]] = _cannot_move
+        self.console_socket = ""
+        self.pidfd_socket = ""
+        self.pid_file = ""
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.preserve_fds = 0
+        self.syscont = True
+        self.systemd_cgroup = False
+        self.credentials: dict[str, bytes] = {}
+        self.uid_shift = "idmap"
