@@ -68,6 +68,7 @@ class HostFacts:
         "rootfs_dirs",
         "rootfs_path",
         "sources",
+        "uid_shift",
     )
 
     def __init__(
@@ -96,6 +97,7 @@ class HostFacts:
         fs_mountpoint: str | None = None,  # where sysvisor-fs serves; None without the daemon
         os_release: str = "",  # text of the host's os-release
         credentials: dict[str, bytes] | None = None,  # name → data
+        uid_shift: str = "idmap",  # what the command line asks for: "idmap", "chown" or "none"
     ) -> None:
         self.container_id = container_id
         self.rootfs_path = rootfs_path
@@ -120,6 +122,7 @@ class HostFacts:
         self.fs_mountpoint = fs_mountpoint
         self.os_release = os_release
         self.credentials = credentials or {}
+        self.uid_shift = uid_shift
 
 
 def kernel_version(release: str) -> tuple[int, int]:

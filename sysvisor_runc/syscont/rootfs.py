@@ -21,7 +21,7 @@ def convert_rootfs(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     if traits.ids is None:
         return spec  # a joined user namespace: its creator has prepared the rootfs
     uid, gid, size = traits.ids
-    if uid <= rootfs.uid < uid + size and gid <= rootfs.gid < gid + size:
+    if uid <= rootfs.uid < uid + size and gid <= rootfs.gid < gid + size or facts.uid_shift == "none":
         return spec
     if rootfs.uid >= size or rootfs.gid >= size:
         raise SpecError(
@@ -30,6 +30,9 @@ def convert_rootfs(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
             f"which is neither in 0–{size - 1} nor in the container's range {uid}–{uid + size - 1}",
             hint="was it chowned for another container? give its ids in linux.uidMappings and linux.gidMappings",
         )
+    if facts.uid_shift == "chown":
+        traits.chown_rootfs = True
+        return spec
     problem = why_not(rootfs.magic, facts.kernel, rootfs.idmap)
     # A file system that the table has never heard of gets its chance: mount_setattr(2) knows better.
     if problem is None or (rootfs.idmap is None and not is_known(rootfs.magic)):
@@ -40,6 +43,6 @@ def convert_rootfs(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
         raise SpecError(
             "root.path",
             f"{facts.rootfs_path!r} cannot be shown with the container's ids: {problem}",
-            hint="the annotation org.sysvisor.chown-rootfs=true allows its files to be chowned instead",
+            hint="--uid-shift chown, or the annotation org.sysvisor.chown-rootfs=true, has its files chowned instead",
         )
     return spec

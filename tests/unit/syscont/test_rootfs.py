@@ -52,6 +52,14 @@ def test_impossible(rootfs: PathFacts, kernel: tuple[int, int], reason: str) -> 
     assert decided(rootfs, kernel=kernel, chown=True).chown_rootfs
 
 
+@pytest.mark.parametrize("magic", [sample.EXT4, sample.OVERLAY])
+def test_command_line(magic: int) -> None:
+    """`--uid-shift` decides for every file system, one that cannot be ID-mapped included."""
+    assert decided(PathFacts(magic), uid_shift="chown").chown_rootfs
+    traits = decided(PathFacts(magic), uid_shift="none")
+    assert (traits.rootfs_idmap, traits.chown_rootfs) == (False, False)
+
+
 def test_what_was_seen_to_work_wins() -> None:
     """A successful try outweighs the table."""
     assert decided(PathFacts(sample.FUSE, idmap=True)).rootfs_idmap
