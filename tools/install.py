@@ -37,9 +37,10 @@ sys.path.append(LIBRARY)
 try:
     with open(f"{{LIBRARY}}/code-{{MAGIC_NUMBER[:2].hex()}}", "rb", 0) as file:
         from marshal import loads
-        loader, index, groups = loads(file.read({head}))
-        exec(loader)
-        sys.meta_path.insert(0, Archive(file.name, index, groups, LIBRARY))
+        if "--debug" not in sys.argv:
+            loader, index, groups = loads(file.read({head}))
+            exec(loader)
+            sys.meta_path.insert(0, Archive(file.name, index, groups, LIBRARY))
 except FileNotFoundError:
     pass
 from sysvisor_runc.cli.main import main
@@ -138,10 +139,7 @@ def install(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Read the command line and install, in an interpreter that compiles lines but no columns: a tenth of the code."""
-    if not os.environ.get("PYTHONNODEBUGRANGES"):
-        os.environ["PYTHONNODEBUGRANGES"] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+    """Read the command line and install."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", default="/usr/bin/python3", help="interpreter that the program names")
     parser.add_argument("--library", required=True, help="directory of the library")

@@ -1,7 +1,7 @@
-"""Compile a module without what only its readers need: docstrings, annotations, type-checking blocks.
+"""Compile a module without what only its readers need: docstrings, annotations, type-checking blocks, line tables.
 
-Importing runs the code that makes annotations and unmarshals every docstring, each time a command starts. Line tables
-stay: `--debug` shows tracebacks.
+Importing runs the code that makes annotations and unmarshals the rest, each time a command starts. Tracebacks are shown
+with `--debug` alone, which runs the ordinary files.
 """
 
 import ast
@@ -58,4 +58,9 @@ class _Slim(ast.NodeTransformer):
 def compile_slim(source: bytes, name: str) -> types.CodeType:
     """The code of one module; `name` is the path that tracebacks show."""
     tree = ast.fix_missing_locations(_Slim().visit(ast.parse(source)))
-    return compile(tree, name, "exec", dont_inherit=True)
+    return _without_lines(compile(tree, name, "exec", dont_inherit=True))
+
+
+def _without_lines(code: types.CodeType) -> types.CodeType:
+    constants = tuple(_without_lines(c) if isinstance(c, types.CodeType) else c for c in code.co_consts)
+    return code.replace(co_linetable=b"", co_consts=constants)
