@@ -20,8 +20,8 @@ from tests.support.runtime import Runtime
 from tools.slim import compile_slim
 
 PYTHON = "/usr/bin/python3"
-# Bytes of code that an installed `run` may load in plain mode, beyond what the bare interpreter does. Reading and running
-# a kilobyte costs about 10 microseconds (docs/performance.md).
+# Bytes of code that an installed `run` may load in plain mode, beyond what the bare interpreter does. Reading and
+# running a kilobyte costs about 10 microseconds (docs/performance.md).
 RUN_BUDGET = 380_000
 # Packages that are never loaded by a short command; the C modules behind some of them (`_json`, `_ctypes`) are free.
 HEAVY = frozenset({
