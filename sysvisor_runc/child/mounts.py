@@ -304,13 +304,13 @@ class MakeDevice:
         self.bind = bind
 
     def describe(self) -> str:
-        if self.bind:
+        if self.bind and self.kind != "p":
             return f"bind device {self.path}"
         number = "" if self.kind == "p" else f" {self.major}:{self.minor}"
         return f"mknod {self.path} {self.kind}{number} mode {self.mode:04o} owner {self.uid}:{self.gid}"
 
     def execute(self, rootfs: Rootfs) -> None:
-        if self.bind:
+        if self.bind and self.kind != "p":  # a fifo may be made anywhere
             self._bind(rootfs)
             return
         parent, name = paths.open_parent(rootfs.root, self.path)
