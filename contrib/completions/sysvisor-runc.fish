@@ -24,7 +24,7 @@ complete -c sysvisor-runc -n __fish_use_subcommand -a events -d 'show a containe
 complete -c sysvisor-runc -n __fish_use_subcommand -a exec -d 'run a process in a container'
 complete -c sysvisor-runc -n __fish_use_subcommand -a features -d 'show what this runtime supports, as JSON'
 complete -c sysvisor-runc -n __fish_use_subcommand -a help -d 'show help on a command'
-complete -c sysvisor-runc -n __fish_use_subcommand -a kill -d 'send a signal, SIGTERM unless told otherwise, to the container\'s init'
+complete -c sysvisor-runc -n __fish_use_subcommand -a kill -d 'send a signal, by default the one that stops it, to the container\'s init'
 complete -c sysvisor-runc -n __fish_use_subcommand -a list -d 'list the containers under --root'
 complete -c sysvisor-runc -n __fish_use_subcommand -a pause -d 'suspend all processes of a container'
 complete -c sysvisor-runc -n __fish_use_subcommand -a ps -d 'show the processes of a container'

@@ -23,7 +23,6 @@ from sysvisor_runc.aio.step import (
     State,
     step,
 )
-from sysvisor_runc.kernel.pidfd import pidfd_send_signal
 from sysvisor_runc.launch.foreground import reap_orphans
 from sysvisor_runc.launch.terminal import copy_size
 
@@ -94,7 +93,7 @@ class _Attendant:
     def _perform(self, action: Action) -> None:
         match action:
             case Forward(number):
-                self._forward(number)
+                self._child.forward(number)
             case Resize():
                 if self._console >= 0:
                     copy_size(self._terminal.fd, self._console)
@@ -111,12 +110,6 @@ class _Attendant:
             case Finish(code):
                 if not self.finished.done():
                     self.finished.set_result(code)
-
-    def _forward(self, number: int) -> None:
-        try:
-            pidfd_send_signal(self._child.pidfd, number)
-        except OSError:
-            pass  # it has ended, which its pidfd says next; or it is not ours to signal any more
 
     def _hang_up(self) -> None:
         self._input.stop()

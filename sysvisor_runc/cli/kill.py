@@ -23,9 +23,12 @@ _LAST = 64  # _NSIG on every architecture but MIPS
 
 
 def run(options: Options) -> int:
-    signal = parse_signal(options.args[1] if len(options.args) > 1 and options.args[1] else "TERM")
+    given = options.args[1] if len(options.args) > 1 else ""
+    signal = parse_signal(given) if given else None
     with Store(options.globals.root).open(options.args[0]) as entry:
         record = entry.load()
+    if signal is None:
+        signal = record.get("stopSignal", _signal.SIGTERM)
     try:
         kill(record, signal)
     except NotRunning:

@@ -61,7 +61,9 @@ PAGES: dict[str, tuple[str, str, str]] = {
     ),
     "help": ("Shows the overview, or the help of one command.", "# sysvisor-runc help run", ""),
     "kill": (
-        "Sends a signal, by name or number, to the init process of the container. Flags end at the container id.",
+        "Sends a signal, by name or number, to the init process of the container. Without one that is SIGTERM, or\n"
+        "what an init system takes for a request to shut down: SIGRTMIN+3 for systemd, SIGUSR2 for busybox. Flags\n"
+        "end at the container id.",
         "# sysvisor-runc kill web KILL",
         "",
     ),
@@ -89,13 +91,14 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "resume": ("Thaws what `pause` froze.", "# sysvisor-runc resume web", ""),
     "run": (
         "Does what `create`, `start` and, once the container's init has exited, `delete` do. Signals are passed\n"
-        "on to the container.",
+        "on to the container; SIGINT and SIGTERM ask an init system to shut down.",
         "# mkdir -p web/rootfs && cd web\n"
         "# docker export $(docker create busybox) | tar -C rootfs -xf -\n"
         "# sysvisor-runc spec\n"
         "# sysvisor-runc run web",
         "That of the container's init (unless -d is given), 128 plus the signal that killed it, or 1 if the\n"
-        "container could not be started.",
+        "container could not be started. A system container with an init system that has been switched off: 0;\n"
+        "that wants to be started again (`reboot` inside): 133.",
     ),
     "spec": (
         "Writes a config.json that runs sh in a directory named rootfs beside it. It is meant to be edited, and\n"

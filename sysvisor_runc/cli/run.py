@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from sysvisor_runc.launch.create import Created
 
 
+# reboot(2) in a pid namespace ends its init by SIGINT (halt, power off) or SIGHUP (restart), neither of which anybody
+# can send it otherwise (pid_namespaces(7)). 133 is what systemd-nspawn has units restart on.
+_ENDS = {128 + 2: 0, 128 + 1: 133}
+
+
 def run(options: Options) -> int:
-    """Run the container; the exit code is its init's, 128+n where a signal ended it."""
+    """Run the container; the exit code is its init's, 128+n where a signal ended it.
+
+    A machine that was switched off has ended well: 0. One that wants to be started again is told by 133.
+    """
     request = request_from(options)
     request.immediate = True
     request.detached = options.flag("detach")
@@ -56,7 +64,7 @@ def _attended(created: Created, undo: UndoStack) -> int:
         os.close(signal_fd)
     undo.keep()
     created.child.close()
-    return code
+    return _ENDS.get(code, code) if "initKind" in created.record else code
 
 
 def _clean_up(created: Created) -> None:

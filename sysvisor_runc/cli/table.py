@@ -162,7 +162,7 @@ COMMANDS: dict[str, Command] = {
     "features": ("show what this runtime supports, as JSON", "", 0, 0, False, ()),
     "help": ("show help on a command", "[command]", 0, 1, False, ()),
     "init": ("", "", 0, -1, True, ()),
-    "kill": ("send a signal, SIGTERM unless told otherwise, to the container's init", f"{_ID} [signal]", 1, 2, True,
+    "kill": ("send a signal, by default the one that stops it, to the container's init", f"{_ID} [signal]", 1, 2, True,
              (("all", "a", BOOL, "", "", ""),)),
     "list": ("list the containers under --root", "", 0, 0, False,
              (_FORMAT, ("quiet", "q", BOOL, "", "", "show container ids only"))),

@@ -6,15 +6,34 @@ import os
 
 from sysvisor_runc.kernel.syscall import syscall
 
+_SIGINT, _SIGTERM = 2, 15
+
 
 class Child:
-    """A process that we cloned: `pid`, and `pidfd` while it is open."""
+    """A process that we cloned: `pid`, and `pidfd` while it is open.
 
-    __slots__ = ("pid", "pidfd")
+    `stop_signal` is what asks it for an orderly end where SIGTERM does not; None: SIGTERM does.
+    """
+
+    __slots__ = ("pid", "pidfd", "stop_signal")
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
+        self.stop_signal: int | None = None
+
+    def forward(self, number: int) -> None:
+        """Pass on a signal that we got. Fine if it has ended, which its pidfd says next.
+
+        Whoever interrupts or terminates us wants a container with an init system to shut down, as with systemd-nspawn;
+        systemd itself would take SIGTERM for "execute yourself anew" and SIGINT for Ctrl-Alt-Del, a reboot.
+        """
+        if self.stop_signal is not None and number in (_SIGINT, _SIGTERM):
+            number = self.stop_signal
+        try:
+            syscall("pidfd_send_signal", self.pidfd, number, 0, 0)
+        except OSError:
+            pass  # it has ended, or it is not ours to signal any more
 
     def kill(self) -> None:
         """Kill and reap it; fine if it is dead already."""

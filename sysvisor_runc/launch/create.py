@@ -301,6 +301,9 @@ class _Launch:
             self._failed_early(conversation, host, report[0])
         host.close()
         trees.close_trees(self.opened)
+        if self.plan.scheduler is not None:
+            # Now that it is in its cgroup: a cpuset and some policies exclude each other (sched_setattr(2), EPERM).
+            limits.set_scheduler(child.pid, self.plan.scheduler)
         self._commit_record(child)
         return Created(
             self.entry,
@@ -361,8 +364,6 @@ class _Launch:
         reached("limits")
         limits.set_rlimits(child.pid, plan.rlimits)
         limits.set_oom_score_adj(child.pid, plan.oom_score_adj, plan.oom_score_adj_min)
-        if plan.scheduler is not None:
-            limits.set_scheduler(child.pid, plan.scheduler)
         if plan.io_priority is not None:
             limits.set_io_priority(child.pid, plan.io_priority)
         if plan.net_devices:
@@ -478,6 +479,10 @@ class _Launch:
             for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
         }
         record["intelRdt"] = self.rdt
+        if self.traits is not None and self.traits.init_kind != "program":
+            record["initKind"] = self.traits.init_kind
+            if self.traits.stop_signal is not None:
+                record["stopSignal"] = child.stop_signal = self.traits.stop_signal
         self.record = record
         self.entry.stage(record)
 

@@ -6,7 +6,6 @@ import os
 import select
 
 from sysvisor_runc.kernel import signals
-from sysvisor_runc.kernel.syscall import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ def _forward(child: Child, signal_fd: int) -> None:
         if number == _SIGCHLD:
             reap_orphans(child)
         elif number not in _NOT_FORWARDED:
-            try:
-                syscall("pidfd_send_signal", child.pidfd, number, 0, 0)
-            except OSError:
-                pass  # it has ended: the pidfd says so next
+            child.forward(number)
 
 
 def reap_orphans(child: Child) -> None:
