@@ -236,15 +236,20 @@ class _Launch:
         reached("trees")
         self.opened = trees.open_trees(self.plan.trees)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
-        if self.plan.child.new_user and any(tree.attributes is not None for tree in self.plan.trees):
-            from sysvisor_runc.launch.locked import lock_trees
+        if self.plan.child.new_user:
+            self._lock_trees()
 
+    def _lock_trees(self) -> None:
+        from sysvisor_runc.launch.locked import lock_trees, restricted
+
+        wanted = restricted(self.plan.trees, self.opened)
+        if wanted:
             if any(tree.idmap for tree in self.plan.trees):
                 self._idmap_early()
-            lock_trees(self.plan.trees, self.opened)
+            lock_trees(self.plan.trees, self.opened, wanted)
 
     def _idmap_early(self) -> None:
-        """ID-map before there is a child: what is to be locked has to be attached, and can then be ID-mapped no more."""
+        """ID-map before there is a child: what is locked gets attached for it, and can then be ID-mapped no more."""
         plan = self.plan
         if plan.clone_flags & CLONE_NEWUSER:
             fd = userns.user_namespace(plan.uid_mappings, plan.gid_mappings)
