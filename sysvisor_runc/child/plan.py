@@ -186,6 +186,8 @@ class ChildPlan:
             lines.append(f"open a terminal for uid {self.console.uid}")
         if self.new_mount:
             lines.append("move the root mount" if self.no_pivot else "pivot_root")
+        if self.root_propagation is not None:
+            lines.append(f"propagation of / {self.root_propagation:#x}")
         if self.root_readonly:
             lines.append("remount / [ro]")
         if self.hostname:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.child.mounts import MakeNode, MaskPath, ReadonlyPath, WriteFile
+from sysvisor_runc.child.mounts import MakeNode, MaskPath, ReadonlyPath, Symlink, WriteFile
 from sysvisor_runc.child.plan import ChildPlan, ConsolePlan
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import namespaces as ns
@@ -156,12 +156,20 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     child.operations = mounts.operations
     child.finish = [
         *mounts.finish,
-        *(ReadonlyPath(path) for path in linux.get("readonlyPaths") or ()),
-        *(MaskPath(path) for path in linux.get("maskedPaths") or ()),
+        *(ReadonlyPath(path) for path in _once(linux.get("readonlyPaths"))),
+        *(MaskPath(path) for path in _once(linux.get("maskedPaths"))),
     ]
     child.root_readonly = spec["root"].get("readonly", False)
     child.root_propagation = requested
+    if requested is None and facts.traits is not None:
+        # As on a booted machine. Made on top of `default`: what happens inside never gets out.
+        child.root_propagation = m.MS_SHARED | m.MS_REC
     plan.trees = mounts.trees
+
+
+def _once(paths: list[str] | None) -> list[str]:
+    """Each path once: a second mount over the first would hide nothing more."""
+    return list(dict.fromkeys(clean(path) for path in paths or ()))
 
 
 def _interface(mounts: MountPlan, traits: Traits) -> None:
@@ -170,6 +178,8 @@ def _interface(mounts: MountPlan, traits: Traits) -> None:
         mounts.operations.append(WriteFile(path, text.encode()))
     for path, kind in traits.run_host_nodes.items():
         mounts.operations.append(MakeNode(path, _INACCESSIBLE[kind]))
+    for path, target in traits.links.items():
+        mounts.operations.append(Symlink(target, path))
     if traits.credentials_dir:
         for name, data in traits.credentials.items():
             mounts.operations.append(WriteFile(f"{traits.credentials_dir}/{name}", data, 0o400))

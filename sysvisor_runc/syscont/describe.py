@@ -20,6 +20,7 @@ def describe(spec: Spec, traits: Traits) -> list[str]:
     lines += [f"device {device['path']}" for device in linux.get("devices", ())]
     lines += [f"write {path} {text!r}" for path, text in traits.run_host_files.items()]
     lines += [f"node {path} {kind}" for path, kind in traits.run_host_nodes.items()]
+    lines += [f"link {path} {target}" for path, target in traits.links.items()]
     lines += [f"credential {traits.credentials_dir}/{name}" for name in traits.credentials]
     lines += [f"sysctl {name} = {value}" for name, value in linux.get("sysctl", {}).items()]
     lines += [f"mask {path}" for path in linux.get("maskedPaths", ())]

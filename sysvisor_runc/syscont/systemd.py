@@ -14,11 +14,22 @@ if TYPE_CHECKING:
 
 _RUN = "/run tmpfs rw,rprivate,nosuid,nodev,mode=755,size=20%,nr_inodes=800k"
 _LOCK = "/run/lock tmpfs rw,rprivate,noexec,nosuid,nodev,mode=1777,size=5m"
+_UNITS = "/run/systemd/system"
+# What no user namespace may do, yet root's capabilities make systemd try: load modules, mount debugfs and its like,
+# read the audit log. Units of the administrator's own in /etc still win over a mask in /run (systemd.unit(5)).
+_MASKED = (
+    "kmod-static-nodes.service",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-journald-audit.socket",
+    "systemd-modules-load.service",
+)
 _TMP = "/tmp tmpfs rw,rprivate,nosuid,nodev,mode=1777,size=50%,nr_inodes=1m"
 
 
 def convert_systemd(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
-    """Give systemd its `/run`, `/run/lock` and `/tmp`, and keep it from managing devices.
+    """Give systemd its `/run`, `/run/lock` and `/tmp`, and keep it from managing devices and the kernel.
 
     A read-only /sys is how systemd, udevd, networkd and logind learn that devices are not theirs
     (ConditionPathIsReadWrite=/sys). /proc/sys stays writable, as all the namespaces that it speaks of are the
@@ -33,4 +44,6 @@ def convert_systemd(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
         if entry["destination"] in taken or (line is _LOCK and taken.get("/run", "tmpfs") != "tmpfs"):
             continue
         mounts.append(entry)
+    if taken.get("/run", "tmpfs") == "tmpfs":
+        traits.links |= {f"{_UNITS}/{unit}": "/dev/null" for unit in _MASKED}
     return {**spec, "mounts": mounts}

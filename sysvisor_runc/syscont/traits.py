@@ -21,6 +21,7 @@ class Traits:
         "hidden_instances",
         "ids",
         "init_kind",
+        "links",
         "masked_paths",
         "oom_score_adj_min",
         "readonly_paths",
@@ -56,6 +57,8 @@ class Traits:
         # mounts, before paths become read-only.
         self.run_host_files: dict[str, str] = {}
         self.run_host_nodes: dict[str, str] = {}
+        # Path → target of a symbolic link, to be made likewise.
+        self.links: dict[str, str] = {}
         # Name → data, to be written likewise, mode 0400, to a directory that the mounts hold.
         self.credentials: dict[str, bytes] = {}
         self.credentials_dir: str | None = None

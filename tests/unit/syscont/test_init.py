@@ -65,6 +65,15 @@ def test_systemd_file_systems() -> None:
     assert "ro" not in found["/proc"]["options"]
 
 
+def test_masked_units() -> None:
+    """Units that could only fail in a user namespace are masked in our /run, never in a directory of the user's."""
+    _, traits = booted("/sbin/init", resolved=SYSTEMD)
+    assert traits.links["/run/systemd/system/sys-kernel-debug.mount"] == "/dev/null"
+    assert booted("/sbin/init", resolved=SYSTEMD, given={"mounts": [sample.tmpfs("/run")]})[1].links
+    assert not booted("/sbin/init", resolved=SYSTEMD, given={"mounts": [sample.bind("/x", "/run")]})[1].links
+    assert not booted("sh")[1].links
+
+
 def test_only_systemd_gets_them() -> None:
     """A shell keeps the /run and /tmp of its rootfs and a writable /sys."""
     found = sample.by_destination(booted("sh")[0])
