@@ -6,12 +6,11 @@ Loaded by `exec` alone.
 from __future__ import annotations
 
 from sysvisor_runc.cgroup.file import read_if_there
-from sysvisor_runc.cgroup.layout import UNIFIED
+from sysvisor_runc.cgroup.layout import UNIFIED, detect
 from sysvisor_runc.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.cgroup.layout import Layout
     from sysvisor_runc.cgroup.manager import Manager
 
 # Controllers that a cgroup may pass down and still hold processes (cgroups(7), "threaded").
@@ -65,7 +64,7 @@ def _join(base: str, sub: str) -> str:
     return "/".join([base, *parts])
 
 
-def join_paths(manager: Manager, layout: Layout, init_pid: int, wanted: list[str]) -> dict[str, str]:
+def join_paths(manager: Manager, init_pid: int, wanted: list[str]) -> dict[str, str]:
     """Where a process that joins the container goes: its leaf or its cgroup, `--cgroup`, or beside init.
 
     The last on v2 only, where a cgroup that passes domain controllers down, or is gone, cannot be joined; not if
@@ -77,11 +76,12 @@ def join_paths(manager: Manager, layout: Layout, init_pid: int, wanted: list[str
     paths = manager.exec_paths()
     if wanted:
         return sub_cgroup(paths, wanted)
-    if manager.v2 and layout.unified is not None:
+    if manager.v2:
+        layout = detect()
         enabled = read_if_there(paths[UNIFIED] + "/cgroup.subtree_control")
         if enabled is None or not _THREADED.issuperset(enabled.split()):
             text = read_if_there(f"/proc/{init_pid}/cgroup") or ""
-            beside = init_cgroup(text, layout.unified.mountpoint)
+            beside = None if layout.unified is None else init_cgroup(text, layout.unified.mountpoint)
             # Never outside the container's own cgroup, wherever init may have been moved.
             if beside is not None and f"{beside}/".startswith(manager.paths[UNIFIED] + "/"):
                 paths[UNIFIED] = beside

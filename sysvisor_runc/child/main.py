@@ -13,7 +13,7 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child import hook, paths, program, stage
 from sysvisor_runc.child.channel import Channel
 from sysvisor_runc.child.mounts import Rootfs, attach, new_mount
-from sysvisor_runc.child.process import Ready, process_calls
+from sysvisor_runc.child.process import Ready, process_calls, set_memory_policy, use_cpus
 from sysvisor_runc.child.seal import seal_imports
 from sysvisor_runc.child.stage import Call
 from sysvisor_runc.kernel import mount as m
@@ -108,6 +108,8 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     reached("child-cgroup")
     for fd in wiring.join:
         os.write(fd, b"0")
+    use_cpus(plan.process.affinity)
+    time_offsets = _open_time_offsets(plan)
     if plan.new_user:
         _become_root()
     if plan.late_namespaces:
@@ -122,7 +124,10 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     rootfs = Rootfs(-1, -1, wiring.trees)
     if plan.new_mount:
         rootfs.proc = new_mount("proc", "proc", (), "private procfs")
-    _write_time_offsets(plan, rootfs)
+    if time_offsets >= 0:
+        from sysvisor_runc.child import clocks  # loaded before the seal
+
+        clocks.write_offsets(time_offsets, plan.time_offsets)
     if plan.new_mount:
         reached("child-rootfs")
         m.mount(None, "/", None, m.MS_SLAVE | m.MS_REC)
@@ -182,18 +187,12 @@ def _become_root() -> None:
     prctl(PR_SET_DUMPABLE, 0)  # a change of ids switches it back on
 
 
-def _write_time_offsets(plan: ChildPlan, rootfs: Rootfs) -> None:
+def _open_time_offsets(plan: ChildPlan) -> int:
     if not plan.time_offsets:
-        return
-    proc = rootfs.proc if rootfs.proc >= 0 else os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    fd = os.open("self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
-    try:
-        lines = "".join(f"{clock} {seconds} {nanos}\n" for clock, seconds, nanos in plan.time_offsets)
-        os.write(fd, lines.encode())
-    except OSError as error:
-        raise ChildError(f"error setting time offsets: {_os_error(error)}") from error
-    finally:
-        os.close(fd)
+        return -1
+    from sysvisor_runc.child import clocks
+
+    return clocks.open_offsets(private=plan.new_mount)
 
 
 def _old_root() -> int:
@@ -310,11 +309,7 @@ def _prepare_process(process: ProcessPlan, rootfs: Rootfs) -> None:
                 raise
     if process.personality is not None:
         syscall("personality", process.personality, operand=hex(process.personality))
-    if process.memory_policy is not None:
-        mode, nodes, count = process.memory_policy
-        syscall("set_mempolicy", mode, nodes or 0, count, operand=hex(mode))
-    if process.affinity is not None:
-        os.sched_setaffinity(0, process.affinity)
+    set_memory_policy(process)
     os.umask(0o022 if process.umask is None else process.umask)
     program.complete_environment(process, rootfs.root)
 

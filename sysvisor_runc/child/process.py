@@ -11,12 +11,14 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child import identity, stage
 from sysvisor_runc.child.stage import SAY_WHY, Call
 from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS
+from sysvisor_runc.kernel.syscall import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.child.plan import ProcessPlan, SeccompFilter
 
 _SECCOMP_SET_MODE_FILTER = 1
+_ALL_CPUS = b"\xff" * 1024  # 8192 CPUs, the most that Linux is built for
 
 
 class Ready:
@@ -28,6 +30,24 @@ class Ready:
         self.calls = calls
         self.read_fd = read_fd
         self.write_fd = write_fd
+
+
+def use_cpus(cpus: list[int] | None) -> None:
+    """Run on `cpus`, or on all that the cgroup allows: newer kernels keep a caller's own choice when it is joined."""
+    if cpus is not None:
+        os.sched_setaffinity(0, cpus)
+        return
+    try:
+        syscall("sched_setaffinity", 0, len(_ALL_CPUS), _ALL_CPUS)
+    except OSError:
+        pass  # none of them, or not ours to say: it stays as the caller has it
+
+
+def set_memory_policy(process: ProcessPlan) -> None:
+    """set_mempolicy(2), if the process has one. Raises OSError."""
+    if process.memory_policy is not None:
+        mode, nodes, count = process.memory_policy
+        syscall("set_mempolicy", mode, nodes or 0, count, operand=hex(mode))
 
 
 def process_calls(process: ProcessPlan, path: str, last_cap: int, label_fd: int, ready: Ready) -> list[Call]:

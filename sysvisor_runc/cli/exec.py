@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.cgroup.exec_paths import sub_cgroup
 from sysvisor_runc.cli.descriptors import preserved
 from sysvisor_runc.errors import LaunchError, UsageError
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch.join import Joining, join
 from sysvisor_runc.launch.pidfile import write_pid_file
-from sysvisor_runc.plan.process import cpu_list, process_plan
+from sysvisor_runc.plan.process import cpu_list, memory_policy, process_plan
 from sysvisor_runc.state import lifecycle, process
 from sysvisor_runc.state.observe import observe
 from sysvisor_runc.state.store import Store
@@ -148,10 +147,11 @@ def _plan(options: Options, record: Record, wanted: Process, joining: Joining) -
         from sysvisor_runc.plan.process import persona
 
         plan.personality = persona(linux["personality"])
-    affinity = wanted.get("execCPUAffinity") or {}
-    if affinity.get("final") or affinity.get("initial"):
-        cpus = affinity.get("final") or affinity.get("initial") or ""
-        plan.affinity = cpu_list(cpus, "process.execCPUAffinity")
+    if linux.get("memoryPolicy"):
+        plan.memory_policy = memory_policy(linux["memoryPolicy"])
+    final = (wanted.get("execCPUAffinity") or {}).get("final")
+    if final:
+        plan.affinity = cpu_list(final, "process.execCPUAffinity.final")
     if not record["flags"].get("noNewKeyring"):
         plan.keyring = f"_ses.{record['id']}"
     return plan
@@ -170,6 +170,8 @@ def _joining(options: Options, record: Record, wanted: Process) -> Joining:
         from sysvisor_runc.launch.terminal import check_caller_terminal
 
         check_caller_terminal()
-    if options.texts("cgroup"):
-        joining.cgroups = sub_cgroup(record["cgroup"]["paths"], options.texts("cgroup"))
+    joining.cgroups = options.texts("cgroup")
+    initial = (wanted.get("execCPUAffinity") or {}).get("initial")
+    if initial:
+        joining.affinity = cpu_list(initial, "process.execCPUAffinity.initial")
     return joining

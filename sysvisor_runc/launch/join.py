@@ -11,12 +11,13 @@ from __future__ import annotations
 import fcntl
 import os
 
+from sysvisor_runc.cgroup.exec_paths import join_paths
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.child import program, stage
 from sysvisor_runc.child.channel import Channel, pair
-from sysvisor_runc.child.process import Ready, process_calls
+from sysvisor_runc.child.process import Ready, process_calls, set_memory_policy, use_cpus
 from sysvisor_runc.child.stage import Call, Slot
-from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.errors import CgroupError, LaunchError, reason
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.kernel.signals import reset_signals
@@ -48,15 +49,17 @@ class Joining:
     """What `exec` asks for beside the process itself.
 
     Attributes:
-        cgroups: controller to path, instead of the container's own.
+        cgroups: the values of --cgroup; without any, where the container's processes go.
+        affinity: CPUs to run on from before the cgroup is joined; None leaves the caller's.
         seccomp: the filter of the plan, with where its listener goes.
         console_socket: where the terminal's master goes; "" to keep it for a relay.
     """
 
-    __slots__ = ("cgroups", "console_socket", "detached", "seccomp")
+    __slots__ = ("affinity", "cgroups", "console_socket", "detached", "seccomp")
 
     def __init__(self) -> None:
-        self.cgroups: dict[str, str] = {}
+        self.affinity: list[int] | None = None
+        self.cgroups: list[str] = []
         self.console_socket = ""
         self.detached = False
         self.seccomp: Filter | None = None
@@ -96,6 +99,13 @@ def _open_root(record: Record) -> int:
         raise LaunchError(f"open the root of container {record['id']!r}: {reason(error)}") from error
 
 
+def _open_cgroups(manager: Manager, target: dict[str, str]) -> tuple[list[int], int | None]:
+    try:
+        return manager.join_fds(target), manager.clone_into_fd(target)
+    except CgroupError as error:
+        raise LaunchError(f"error adding pid to cgroups: {error.message}", hint=error.hint, exit_code=255) from error
+
+
 class _Join:
     """One joining: the values that its steps hand to each other."""
 
@@ -115,15 +125,16 @@ class _Join:
         """Fork, wire, execute the last stage, and wait until the program runs."""
         cgroup = self.record["cgroup"]
         manager = Manager(cgroup["paths"], delegated=bool(cgroup["leaf"]))
-        target = self.joining.cgroups or None
-        tasks = manager.join_fds(target)
-        cgroup_fd = manager.clone_into_fd(target or manager.exec_paths())
+        target = join_paths(manager, self.record["initPid"], self.joining.cgroups)
+        tasks, cgroup_fd = _open_cgroups(manager, target)
         slave = self._open_terminal()
         report, pids = os.pipe(), os.pipe()
         host, inner = pair()
         conversation = Conversation()
         conversation.state = STAGED
         reached("exec-clone")
+        if self.joining.affinity:
+            os.sched_setaffinity(0, self.joining.affinity)  # for the command too: it has little left to do
         first, pidfd = ns.clone3(0, cgroup_fd=cgroup_fd)
         if first == 0:
             self._become_stage(path, tasks, slave, report[1], pids[1], inner)
@@ -140,6 +151,10 @@ class _Join:
         child = Child(pid, os.pidfd_open(pid))
         try:
             reached("exec-joined")
+            if "scheduler" in self.process:
+                # On the process itself, which waits for it: not every policy passes on to a child.
+                limits.set_scheduler(pid, self.process["scheduler"])
+                os.write(host.write_fd, b"0")
             self._join_rdt(pid)
             self._follow(child, host, report[0], path)
         except BaseException:
@@ -201,6 +216,7 @@ class _Join:
             reset_signals()
             for fd in tasks:
                 os.write(fd, b"0")
+            use_cpus(self.plan.affinity)
             self._limits()
             if slave >= 0:
                 for fd in (0, 1, 2):
@@ -223,12 +239,9 @@ class _Join:
         """What needs the host's privileges and is inherited by the process inside."""
         limits.set_rlimits(0, rlimits(self.process))
         limits.set_oom_score_adj(os.getpid(), self.process.get("oomScoreAdj"), None)
-        if "scheduler" in self.process:
-            limits.set_scheduler(0, self.process["scheduler"])
         if "ioPriority" in self.process:
             limits.set_io_priority(0, self.process["ioPriority"])
-        if self.plan.affinity:
-            os.sched_setaffinity(0, self.plan.affinity)
+        set_memory_policy(self.plan)
 
     def _label_file(self) -> int:
         if not (self.plan.apparmor or self.plan.selinux):
@@ -257,6 +270,8 @@ class _Join:
             Call("close", pids),
             Call("setsid"),
         ]
+        if "scheduler" in self.process:
+            calls.append(Call("read", channel.read_fd, bytes(1), 1, skip=stage.END, what="wait for the scheduler"))
         if terminal >= 0:
             calls.append(Call("ioctl", terminal, _TIOCSCTTY, 0, what="take the terminal"))
         if self.plan.keyring:

@@ -84,7 +84,14 @@ def set_scheduler(pid: int, scheduler: Scheduler) -> None:
     try:
         syscall("sched_setattr", pid, scheduler_attributes(scheduler), 0, operand=scheduler["policy"])
     except OSError as error:
-        raise LaunchError(f"error setting scheduler: {error}", hint="real-time policies need CAP_SYS_NICE") from error
+        hint = "real-time policies need CAP_SYS_NICE"
+        if (
+            error.errno == 1
+            and scheduler["policy"] == "SCHED_DEADLINE"
+            and len(os.sched_getaffinity(pid)) != os.cpu_count()
+        ):
+            hint = "process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)"
+        raise LaunchError(f"error setting scheduler: {error}", hint=hint) from error
 
 
 def io_priority_value(priority: IOPriority) -> int:
