@@ -209,9 +209,10 @@ class FilesystemMount:
         return f"mount {self.fstype} on {self.destination}{extra}{copy_up}{self.attributes.describe()}"
 
     def execute(self, rootfs: Rootfs) -> None:
+        covers = self.fstype != "tmpfs" or _exists(rootfs.root, self.destination)
         destination = self._destination(rootfs)
         try:
-            options = self._options(destination)
+            options = self._options(destination) if covers else list(self.options)
             if any(v is not None and len(os.fsencode(v)) > m.FSCONFIG_STRING_MAX for _, v in options):
                 tree = self._mount_by_path(destination, options)
                 self.attributes.apply(tree, self.destination)
@@ -244,7 +245,10 @@ class FilesystemMount:
         return paths.open_no_symlinks(rootfs.root, self.destination, os.O_PATH | os.O_DIRECTORY)
 
     def _options(self, destination: int) -> list[tuple[str, str | None]]:
-        """A tmpfs takes the mode of the directory it covers unless told otherwise, as with runc."""
+        """A tmpfs takes the mode of the directory it covers unless told otherwise, as with runc.
+
+        One that was made for it has none to give: the file system's own default stands, 1777.
+        """
         options = list(self.options)
         if self.fstype == "tmpfs" and not any(key == "mode" for key, _ in options):
             options.append(("mode", f"{stat.S_IMODE(os.fstat(destination).st_mode):o}"))
@@ -277,6 +281,14 @@ def new_mount(fstype: str, source: str, options: Sequence[tuple[str, str | None]
         raise
     finally:
         os.close(context)
+
+
+def _exists(root: int, path: str) -> bool:
+    try:
+        os.close(paths.open_in_root(root, path))
+    except OSError:
+        return False
+    return True
 
 
 def _copy_up(source: int, tree: int) -> None:

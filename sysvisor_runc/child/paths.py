@@ -69,7 +69,8 @@ def _walk(root: int, path: str, mode: int, *, last_is_directory: bool) -> int:
         is_last = not pending
         parent = open_in_root(root, done or "/", os.O_PATH | os.O_DIRECTORY)
         try:
-            target = _step(parent, name, mode, make_directory=not is_last or last_is_directory)
+            make_directory = not is_last or last_is_directory
+            target = _step(parent, name, mode if is_last else 0o755, make_directory=make_directory)
         finally:
             os.close(parent)
         if target is None:
