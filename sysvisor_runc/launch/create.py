@@ -111,6 +111,7 @@ class _Launch:
         self.undo = undo
         self.bundle = os.path.abspath(request.bundle)
         self.layout: Layout = detect()
+        self.syscont = request.syscont
         self.traits: Traits | None = None
         self.subid: SubidRecord | None = None
         self.spec: Spec
@@ -130,14 +131,13 @@ class _Launch:
     def prepare(self) -> None:
         """Load the spec, make the state entry, convert, and plan."""
         request = self.request
-        added = ("user", "cgroup", "time") if request.syscont else ()
-        self.spec = load(self.bundle, added=added)
+        self.spec = self._load()
         self._check_terminal()
         store = Store(request.root)
         reached("state")
         self.entry = store.create(request.container_id)
         self.undo.push("state directory", self.entry.remove)
-        if request.syscont:
+        if self.syscont:
             self._convert()
         reached("plan")
         self.manager = open_driver(
@@ -155,6 +155,17 @@ class _Launch:
         if log.debugging():
             for line in self.plan.describe():
                 log.debug(f"plan: {line}")
+
+    def _load(self) -> Spec:
+        """The spec as it is; whether it is to be converted is in `self.syscont` then."""
+        if self.syscont:
+            spec = load(self.bundle, added=("user", "cgroup", "time"))
+            from sysvisor_runc.syscont.settings import is_disabled
+
+            if not is_disabled(spec, os.environ):
+                return spec
+            self.syscont = False
+        return load(self.bundle)
 
     def _convert(self) -> None:
         from sysvisor_runc.launch.syscont import convert_spec
