@@ -11,9 +11,11 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import pexpect
 from pexpect import fdpexpect
 
 from tests.support.runtime import Runtime
@@ -62,9 +64,16 @@ class Terminal:
 
     def expect(self, pattern: str) -> str:
         """Wait for the pattern in the output, and return what it matched."""
-        self.screen.expect(pattern)
+        deadline = time.monotonic() + TIMEOUT
+        while self.screen.expect([pattern, pexpect.TIMEOUT], timeout=0.2):
+            ended = self.process.poll()
+            assert ended is None, f"{pattern!r} never came, ended with {ended}: {self._said()}"
+            assert time.monotonic() < deadline, f"{pattern!r} did not come: {self._said()}"
         matched: bytes = self.screen.match.group(0)
         return matched.decode()
+
+    def _said(self) -> str:
+        return f"{self.screen.before!r}, stderr: {self.errors()}"
 
     def prompt(self) -> None:
         """Wait for the shell's prompt."""
