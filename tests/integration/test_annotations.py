@@ -1,0 +1,28 @@
+"""Annotations: kept, shown, and the one that switches the conversion off."""
+
+from tests.support.bundle import Bundle
+from tests.support.inside import namespace, start
+from tests.support.runtime import Runtime
+
+
+def test_they_are_shown(plain_runtime: Runtime, bundle: Bundle) -> None:
+    """By `state`, unchanged; keys and values may be anything that JSON can hold."""
+    wanted = {"com.example/key": "value", "odd \u00fc\n": "\u0000 \U0001f600", "empty": ""}
+    bundle.config["annotations"] = wanted
+    name, _ = start(plain_runtime, bundle)
+    assert plain_runtime.state(name)["annotations"] == wanted
+
+
+def test_the_mode_is_an_annotation(runtime: Runtime, bundle: Bundle) -> None:
+    """It makes a plain container without the flag, as does a variable: no user namespace is added, nor later by exec."""
+    bundle.config["annotations"] = {"org.sysvisor.syscont-mode": "false"}
+    name, pid = start(runtime, bundle)
+    assert namespace(pid, "user") == namespace("self", "user")
+    assert runtime("exec", name, "/bin/readlink", "/proc/self/ns/user").stdout.strip() == namespace("self", "user")
+    bundle.config["annotations"] = {}
+    bundle.process["env"].append("SYSVISOR_SYSCONT_MODE=FALSE")
+    _, pid = start(runtime, bundle)
+    assert namespace(pid, "user") == namespace("self", "user")
+    bundle.process["env"].pop()
+    _, pid = start(runtime, bundle)
+    assert namespace(pid, "user") != namespace("self", "user")
