@@ -6,6 +6,7 @@ import os
 
 from sysvisor_runc import log
 from sysvisor_runc.errors import CgroupError, StateError, SysvisorError, UsageError, reason
+from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.state.lifecycle import require
 from sysvisor_runc.state.limits import complete, merged, touched
 from sysvisor_runc.state.observe import observe
@@ -58,11 +59,13 @@ def run(options: Options) -> int:
         record = entry.load()
         require("update", observe(entry, record), entry.id)
         _check_schemata(record, schemata)
+        reached("update-apply")
         before = _apply(record, change)
         try:
             _write_schemata(record, schemata)
+            reached("update-save")
             entry.save(record)
-        except SysvisorError:
+        except BaseException:
             _set_back(_manager(record), before)
             raise
     return 0

@@ -41,11 +41,13 @@ STEPS = (
     "start",
     "poststart",
 )
-# Of `start`, `exec` and `delete`, beside those that they share with a launch.
+# Of `start`, `exec`, `update` and `delete`, beside those that they share with a launch.
 OTHER_STEPS = (
     "started",
     "exec-clone",
     "exec-joined",
+    "update-apply",
+    "update-save",
     "delete-init",
     "delete-cgroup",
     "delete-ids",
@@ -83,13 +85,16 @@ def reached_in_child() -> Callable[[str], None]:
     It is done by a process outside its pid namespace, and is done when the call returns.
     """
     action, _, wanted = FAULT.partition(":")
-    if action != "kill":
+    if action != "kill" or not wanted.startswith("child-"):
         return reached
     asked, done = os.pipe(), os.pipe()
     command = os.pidfd_open(os.getpid())
     if os.fork() == 0:
-        os.close(asked[1])
-        os.close(done[0])
+        kept = 0
+        for fd in sorted((asked[0], done[1], command)):  # no end of the conversation may stay open here
+            os.closerange(kept, fd)
+            kept = fd + 1
+        os.closerange(kept, 1 << 16)
         if os.read(asked[0], 1):
             _kill(command)
         os._exit(0)

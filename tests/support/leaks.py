@@ -1,4 +1,4 @@
-"""What must not be left behind by a test: mounts, cgroups, processes, containers.
+"""What must not be left behind by a test: mounts, cgroups, processes, containers, id ranges, stray files.
 
 Everything is looked up by the test's own token or directory, since other things happen on the same machine.
 """
@@ -6,6 +6,7 @@ Everything is looked up by the test's own token or directory, since other things
 import os
 import pathlib
 
+from sysvisor_runc.state.subid import registry_path
 from tests.support.runtime import Runtime
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -30,7 +31,11 @@ def cgroups(token: str) -> list[str]:
 
 
 def processes(token: str, directory: pathlib.Path) -> list[str]:
-    """Live processes (no zombies) in a cgroup with the token, or with token or directory on their command line."""
+    """Live processes (no zombies) that belong to the test.
+
+    In a cgroup with the token, with token or directory on their command line, or with a mount from below the directory
+    in their mount namespace.
+    """
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -38,18 +43,50 @@ def processes(token: str, directory: pathlib.Path) -> list[str]:
         try:
             cgroup = (entry / "cgroup").read_text()
             command = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-        except (FileNotFoundError, ProcessLookupError):
+            mounted = _mounts_of_another(entry)
+        except (FileNotFoundError, ProcessLookupError, OSError):
             continue
-        if command and (token in cgroup or token in command or f"{directory}/" in command):
+        ours = token in cgroup or token in command or f"{directory}/" in command or f"{directory}/" in mounted
+        if command and ours:
             found.append(f"{entry.name} {command}")
     return found
 
 
+def _mounts_of_another(process: pathlib.Path) -> str:
+    """The mount table of a process in another mount namespace than ours."""
+    if os.readlink(process / "ns/mnt") == os.readlink("/proc/self/ns/mnt"):
+        return ""
+    return (process / "mountinfo").read_text()
+
+
 def containers(runtime: Runtime) -> list[str]:
-    """Directories of containers in the state root."""
+    """All in the state root but what is shared by all containers, whose names begin with an @."""
     if not runtime.root.is_dir():
         return []
-    return [entry.name for entry in runtime.root.iterdir() if runtime.token in entry.name]
+    return [entry.name for entry in runtime.root.iterdir() if not entry.name.startswith("@")]
+
+
+def id_ranges(runtime: Runtime) -> list[str]:
+    """Subordinate ids that are recorded for a container of the state root."""
+    registry = pathlib.Path(registry_path())
+    if not registry.is_dir():
+        return []
+    links = [(link.name, _target(link)) for link in registry.iterdir()]
+    return [f"{name} of {target}" for name, target in links if target.startswith(f"{runtime.root}/")]
+
+
+def _target(link: pathlib.Path) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""  # another test's, freed just now
+
+
+def stray_files(runtime: Runtime) -> list[str]:
+    """Files with the token in their name in /run and /tmp, and half-written ones of the test's directory."""
+    tops = [pathlib.Path("/run"), pathlib.Path("/tmp")]
+    named = [str(path) for top in tops for path in top.iterdir() if runtime.token in path.name]
+    return named + [str(path) for path in runtime.directory.glob(".*")]
 
 
 def find(runtime: Runtime) -> list[str]:
@@ -59,4 +96,6 @@ def find(runtime: Runtime) -> list[str]:
         *(f"process {line}" for line in processes(runtime.token, runtime.directory)),
         *(f"cgroup {path}" for path in cgroups(runtime.token)),
         *(f"mount {path}" for path in mounts(runtime.directory)),
+        *(f"ids {text}" for text in id_ranges(runtime)),
+        *(f"file {path}" for path in stray_files(runtime)),
     ]
