@@ -1,4 +1,4 @@
-"""A command that fails or is killed at any of its steps leaves nothing behind, or nothing that `delete --force` leaves."""
+"""A command that fails at any of its steps leaves nothing behind; one that is killed, nothing that `delete -f` leaves."""
 
 import json
 import os
@@ -52,16 +52,8 @@ def launch(runtime: Runtime, verb: str, name: str, bundle: Bundle, fault: str, *
     """Launch a container with a fault on the way; the result of the command that had to fail."""
     command, *detach = verb.split()
     env = faulty(fault)
-    arguments = (
-        command,
-        *detach,
-        "--bundle",
-        bundle.path,
-        "--pid-file",
-        runtime.directory / f"{name}.pid",
-        *flags,
-        name,
-    )
+    pid_file = str(runtime.directory / f"{name}.pid")
+    arguments = [command, *detach, "--bundle", str(bundle.path), "--pid-file", pid_file, *flags, name]
     if verb == "create" and fault.partition(":")[2] in OF_START:
         runtime(*arguments)
         return runtime("start", name, check=False, env=env)
