@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.store import Entry
     from sysvisor_runc.syscont.traits import Traits
 
+CAP_MKNOD = 27
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -123,6 +124,8 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
             cgroup=layout.kind,
             os_release=_read("/etc/os-release"),
             credentials=request.credentials,
+            may_mknod=_may_mknod(),
+            machine_devices={path: n for path, n in wanted.MACHINE_DEVICES.items() if os.path.exists(path)},
             uid_shift=request.uid_shift,
         )
     finally:
@@ -135,6 +138,11 @@ def _read(path: str) -> str:
             return file.read(1 << 16).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _may_mknod() -> bool:
+    """Whether mknod(2) makes devices that work: the kernel wants the capability in the initial user namespace."""
+    return bool(capget()[0] >> CAP_MKNOD & 1) and _read("/proc/self/uid_map").split() == ["0", "0", "4294967295"]
 
 
 def _own_oom_score_adj() -> int:

@@ -24,8 +24,7 @@ def open_trees(trees: Sequence[Tree]) -> dict[int, int]:
     for number, tree in enumerate(trees):
         flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (m.AT_RECURSIVE if tree.recursive else 0)
         try:
-            fd = m.open_tree(m.AT_FDCWD, tree.path, flags)
-            opened[number] = fd
+            opened[number] = fd = _make(tree) if hasattr(tree, "nodes") else m.open_tree(m.AT_FDCWD, tree.path, flags)
             if tree.propagation:
                 recursive = m.AT_RECURSIVE if tree.propagation & m.MS_REC else 0
                 m.mount_setattr(fd, "", m.AT_EMPTY_PATH | recursive, propagation=tree.propagation & ~m.MS_REC)
@@ -34,6 +33,12 @@ def open_trees(trees: Sequence[Tree]) -> dict[int, int]:
             hint = "the path is on the host; make it first" if error.errno == 2 else None
             raise LaunchError(f"{tree.where}: open {tree.path!r}: {reason(error)}", hint=hint) from error
     return opened
+
+
+def _make(tree: Tree) -> int:
+    from sysvisor_runc.launch.nodes import make_node_tree
+
+    return make_node_tree(tree)  # type: ignore[arg-type]  # it has nodes
 
 
 def close_trees(opened: dict[int, int]) -> None:

@@ -151,6 +151,10 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
         devices = linux.get("devices") or []
         bind = child.new_user or not facts.may_mknod
         mounts.operations += device_operations(devices, bind=bind, mounted=covered)
+        if facts.traits is not None and facts.traits.host_nodes and plan.uid_mappings:
+            from sysvisor_runc.plan.nodes import make_on_host
+
+            make_on_host(mounts, plan.uid_mappings, plan.gid_mappings)
     if facts.traits is not None:
         _interface(mounts, facts.traits)
     child.operations = mounts.operations

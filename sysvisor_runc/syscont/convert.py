@@ -5,6 +5,7 @@ Pure: no step looks at the machine, changes its input, or imports anything but e
 
 from __future__ import annotations
 
+from sysvisor_runc.syscont.devices import convert_devices
 from sysvisor_runc.syscont.hidden import convert_hidden
 from sysvisor_runc.syscont.ids import convert_ids
 from sysvisor_runc.syscont.init import convert_init
@@ -51,7 +52,14 @@ def convert_exec(process: Process, spec: Spec, facts: HostFacts) -> tuple[Proces
 
 def steps(spec: Spec, facts: HostFacts, traits: Traits) -> list[Step]:
     """All that is done for this container, in order. What few containers need is loaded only for them."""
-    chosen: list[Step] = [convert_namespaces, convert_ids, convert_rootfs, convert_mounts, _introduce]
+    chosen: list[Step] = [
+        convert_namespaces,
+        convert_ids,
+        convert_rootfs,
+        convert_mounts,
+        convert_devices,
+        _introduce,
+    ]
     linux = spec.get("linux", {})
     if linux.get("sysctl"):
         from sysvisor_runc.syscont.sysctl import convert_sysctl

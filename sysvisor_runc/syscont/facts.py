@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # Directories whose presence in the rootfs decides whether the host's are shown there; see `HostFacts.rootfs_dirs`.
 ROOTFS_DIRS = ("/lib", "/usr/src")
 
+# Devices of every machine, as devices.txt of the kernel numbers them, that are safe in a user namespace.
+MACHINE_DEVICES = {"/dev/fuse": (10, 229), "/dev/net/tun": (10, 200)}
+
 SHIFT_SIZE = 65536  # ids per container: the kernel's "nobody" (65534) must be mapped
 
 
@@ -59,6 +62,8 @@ class HostFacts:
         "id_range",
         "joined_ids",
         "kernel",
+        "machine_devices",
+        "may_mknod",
         "namespaces",
         "ns_shared",
         "oom_score_adj",
@@ -97,23 +102,20 @@ class HostFacts:
         fs_mountpoint: str | None = None,  # where sysvisor-fs serves; None without the daemon
         os_release: str = "",  # text of the host's os-release
         credentials: dict[str, bytes] | None = None,  # name → data
+        may_mknod: bool = False,  # the caller may make device nodes: CAP_MKNOD in the initial user namespace
+        machine_devices: dict[str, tuple[int, int]] | None = None,  # those of MACHINE_DEVICES that the host has
         uid_shift: str = "idmap",  # what the command line asks for: "idmap", "chown" or "none"
     ) -> None:
         self.container_id = container_id
-        self.rootfs_path = rootfs_path
-        self.rootfs = rootfs
+        self.rootfs_path, self.rootfs = rootfs_path, rootfs
         self.kernel = kernel
-        self.capabilities = capabilities
-        self.cap_names = cap_names
+        self.capabilities, self.cap_names = capabilities, cap_names
         self.container_uuid = container_uuid
         self.oom_score_adj = oom_score_adj
         self.rlimits = rlimits or {}
-        self.id_range = id_range
-        self.joined_ids = joined_ids
-        self.namespaces = namespaces
-        self.ns_shared = ns_shared or {}
-        self.sources = sources or {}
-        self.destinations = destinations or {}
+        self.id_range, self.joined_ids = id_range, joined_ids
+        self.namespaces, self.ns_shared = namespaces, ns_shared or {}
+        self.sources, self.destinations = sources or {}, destinations or {}
         self.args0 = args0
         self.host_paths = host_paths
         self.rootfs_dirs = rootfs_dirs
@@ -122,6 +124,7 @@ class HostFacts:
         self.fs_mountpoint = fs_mountpoint
         self.os_release = os_release
         self.credentials = credentials or {}
+        self.may_mknod, self.machine_devices = may_mknod, machine_devices or {}
         self.uid_shift = uid_shift
 
 

@@ -21,7 +21,7 @@ def convert_rootfs(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     if traits.ids is None:
         return spec  # a joined user namespace: its creator has prepared the rootfs
     uid, gid, size = traits.ids
-    if uid <= rootfs.uid < uid + size and gid <= rootfs.gid < gid + size or facts.uid_shift == "none":
+    if (uid <= rootfs.uid < uid + size and gid <= rootfs.gid < gid + size) or facts.uid_shift == "none":
         return spec
     if rootfs.uid >= size or rootfs.gid >= size:
         raise SpecError(

@@ -19,6 +19,7 @@ class Traits:
         "delegate_cgroup",
         "fs_mounts",
         "hidden_instances",
+        "host_nodes",
         "ids",
         "init_kind",
         "links",
@@ -48,6 +49,8 @@ class Traits:
         self.delegate_cgroup = False
         # The mounts hold clean procfs and sysfs instances for nested mounts.
         self.hidden_instances = False
+        # The host makes /dev, with real nodes in it.
+        self.host_nodes = False
         # No AppArmor profile, in exec too.
         self.clear_apparmor = False
         # To be written to init's oom_score_adj before the spec's value, by whoever has CAP_SYS_RESOURCE: processes
