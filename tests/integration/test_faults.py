@@ -1,4 +1,4 @@
-"""A command that fails at any of its steps leaves nothing behind; one that is killed, nothing that `delete -f` leaves."""
+"""A command that fails at any of its steps leaves nothing behind; a killed one nothing that `delete -f` leaves."""
 
 import json
 import os
