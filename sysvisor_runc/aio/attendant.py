@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.aio.console import Pump, Stream, hold_open
+from sysvisor_runc.aio.console import Pump, Stream, hold_open, hung_up
 from sysvisor_runc.aio.loop import asyncio
 from sysvisor_runc.aio.process import ExitSource, exit_code
 from sysvisor_runc.aio.signals import SignalSource
@@ -68,8 +68,8 @@ class _Attendant:
             ended=lambda: self._happened(OutputEnded()),
             broken=lambda: self._happened(OutputBroken()),
         )
-        # The end of our input ends nothing, as with runc: a terminal has no half-close.
-        self._input = Pump(loop, self._stdin.fd, console, ended=_nothing, broken=_nothing)
+        self._typed = os.isatty(0)
+        self._input = Pump(loop, self._stdin.fd, console, ended=self._input_ended, broken=_nothing)
         self._output.start()
         self._input.start()
 
@@ -84,6 +84,11 @@ class _Attendant:
     def _child_ended(self) -> None:
         code = exit_code(self._child.pidfd)
         self._happened(Exited(_UNKNOWN if code is None else code))
+
+    def _input_ended(self) -> None:
+        """The end of our input ends nothing, as with runc: a terminal has no half-close. A hang-up is passed on."""
+        if self._typed and hung_up(self._stdin.fd):
+            self._happened(OutputBroken())
 
     def _happened(self, event: Event) -> None:
         self._state, actions = step(self._state, event)

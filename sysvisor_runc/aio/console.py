@@ -210,6 +210,13 @@ def pollable(fd: int) -> bool:
     return True
 
 
+def hung_up(terminal: int) -> bool:
+    """Whether the other end of a terminal is gone for good: its window closed, its connection lost."""
+    poll = select.poll()
+    poll.register(terminal, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
 def hold_open(master: int) -> int:
     """The terminal's other end, held so that the master never reads as hung up; -1 on kernels without TIOCGPTPEER.
 

@@ -138,6 +138,11 @@ ENVIRONMENT = (
         "Number of sockets, from file descriptor 3, that are handed on to the container (socket activation).",
     ),
     ("NOTIFY_SOCKET", "Where to tell systemd that the container's init is ready."),
+    (
+        "SYSVISOR_RUNC_LOOP",
+        "asyncio or uvloop: what relays a terminal in the foreground. uvloop is faster once it runs and slower to "
+        "start; where it is not installed, asyncio is used.",
+    ),
 )
 
 FILES = (

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.bundle import Bundle
+from tests.support.inside import user_namespace
 from tests.support.loops import LOOPS, require
 from tests.support.runtime import Runtime, wait_until
 from tests.support.terminal import ConsoleSocket, Terminal, on_terminal
@@ -301,6 +302,14 @@ def test_a_closed_window_hangs_the_container_up(plain_runtime: Runtime, shell: B
         assert terminal.is_restored()
 
 
+def test_a_lost_connection_hangs_the_container_up(plain_runtime: Runtime, shell: Bundle, loop: str) -> None:
+    """When our own terminal is gone, a shell that waits for input is not left waiting for ever."""
+    with on_terminal(plain_runtime, "run", "--bundle", shell.path, plain_runtime.id(), loop=loop) as terminal:
+        terminal.prompt()
+        terminal.hang_up()
+        terminal.process.wait(20)
+
+
 # ---- without a terminal on stdin
 
 
@@ -394,6 +403,16 @@ def test_the_console_socket_gets_the_terminal(
     assert data == b"/dev/ptmx"
     assert "1000 88:0\r\n1000 88:0\r\n" in printed
     assert " onlcr" in printed
+
+
+def test_a_terminal_of_a_user_namespace(plain_runtime: Runtime, shell: Bundle, console_socket: ConsoleSocket) -> None:
+    """In a user namespace that the spec asks for, the terminal is the user's there and the sender's out here."""
+    user_namespace(shell)
+    shell.process["user"] = {"uid": 1000, "gid": 1000}
+    shell.sh("stat -c '%u %t:%T' $(tty) /dev/console; sleep 0.1")
+    socket = console_socket.path
+    plain_runtime("run", "-d", "--console-socket", socket, "--bundle", shell.path, plain_runtime.id())
+    assert "1000 88:0\r\n1000 88:0\r\n" in console_socket.output()[1]
 
 
 def test_exec_sends_its_terminal_away(mode: Runtime, bundle: Bundle, console_socket: ConsoleSocket) -> None:

@@ -116,13 +116,19 @@ class Terminal:
         """What the command wrote to stderr."""
         return self.stderr.read_text()
 
+    def hang_up(self) -> None:
+        """Close both ends, as when a window is closed or a connection lost."""
+        for fd in (self.master, self.slave):
+            if fd >= 0:
+                os.close(fd)
+        self.master = self.slave = -1
+
     def close(self) -> None:
         """End the command if it still runs, and close both ends."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(TIMEOUT)
-        os.close(self.master)
-        os.close(self.slave)
+        self.hang_up()
 
 
 @contextlib.contextmanager
