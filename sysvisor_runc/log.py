@@ -16,11 +16,24 @@ _RANKS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 
 def to_stderr(level: str, message: str) -> None:
     """The sink that needs no setting up. A closed standard error silences it: there is nobody left to tell."""
-    line = f"sysvisor-runc: {level}: {' '.join(message.split(chr(10)))}\n"
+    line = f"sysvisor-runc: {level}: {printable(message)}\n"
     try:
         os.write(2, line.encode("utf-8", "surrogateescape"))
     except OSError:
         pass
+
+
+def printable(text: str) -> str:
+    """`text` on one line and without control codes: what a container says must not steer the caller's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else _escaped(ord(c)) for c in text)
+
+
+def _escaped(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as surrogateescape carries it
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 _sink: Callable[[str, str], None] = to_stderr

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import termios
 
 from sysvisor_runc.child import paths
 from sysvisor_runc.child.mounts import attach
 from sysvisor_runc.kernel import mount as m
+from sysvisor_runc.kernel.statfs import DEVPTS_SUPER_MAGIC, fstatfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ TIOCGPTN = 0x80045430
 # Opens the other end of a pseudo-terminal without a path (Linux 4.13): no symbolic link can get between.
 TIOCGPTPEER = 0x5441
 
-_DEVPTS_SUPER_MAGIC = 0x1CD1
+_PTMX = os.makedev(5, 2)
 
 
 def open_terminal(rootfs: Rootfs) -> tuple[int, int]:
@@ -28,10 +30,28 @@ def open_terminal(rootfs: Rootfs) -> tuple[int, int]:
     if devpts is not None:
         master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=devpts)
     else:
-        master = paths.open_in_root(rootfs.root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        master = _open_found_ptmx(rootfs)
     fcntl.ioctl(master, TIOCSPTLCK, (0).to_bytes(4, "little"))
     slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     return master, slave
+
+
+def _open_found_ptmx(rootfs: Rootfs) -> int:
+    """Open /dev/pts/ptmx of a devpts that we have not mounted ourselves, after making sure that it is one.
+
+    `exec` looks into a running container, whose root may have put any device in its place.
+    """
+    found = paths.open_in_root(rootfs.root, "/dev/pts/ptmx")
+    try:
+        status = os.fstat(found)
+        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _PTMX or fstatfs(found) != DEVPTS_SUPER_MAGIC:
+            raise OSError(19, "not a ptmx of devpts", "/dev/pts/ptmx")  # ENODEV
+        flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+        if rootfs.proc >= 0:
+            return os.open(f"self/fd/{found}", flags, dir_fd=rootfs.proc)
+        return os.open(f"/proc/self/fd/{found}", flags)
+    finally:
+        os.close(found)
 
 
 def show_as_dev_console(rootfs: Rootfs, master: int, slave: int) -> None:

@@ -48,7 +48,7 @@ def _copy_entry(name: str, status: os.stat_result, here: int, there: int) -> Non
 
 
 def _copy_file(name: str, here: int, there: int) -> None:
-    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=here)
     target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=there)
     try:
         while os.sendfile(target, source, None, 1 << 20):

@@ -102,6 +102,7 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     channel = wiring.channel
     reached = wiring.reached or _nothing
     prctl(PR_SET_DUMPABLE, 0)
+    os.umask(0o022)  # not the caller's, for what is made in the root file system
     os.setsid()
     if channel.receive() is None:
         raise ChildError("the command that launches the container is gone")
@@ -119,7 +120,7 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     if plan.loopback:
         _bring_up_loopback()
     reached("child-seal")
-    _preload(plan)
+    preload(plan)
     seal_imports()
     rootfs = Rootfs(-1, -1, wiring.trees)
     if plan.new_mount:
@@ -168,7 +169,7 @@ def _nothing(step: str) -> None:
     pass
 
 
-def _preload(plan: ChildPlan) -> None:
+def preload(plan: ChildPlan) -> None:
     """Import what only some plans need, while imports still come from where we are installed."""
     if plan.console is not None:
         from sysvisor_runc.child import console  # noqa: F401  # used behind the seal

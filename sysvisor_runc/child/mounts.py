@@ -11,6 +11,7 @@ import stat
 
 from sysvisor_runc.child import paths
 from sysvisor_runc.kernel import mount as m
+from sysvisor_runc.kernel.statfs import PROC_SUPER_MAGIC, fstatfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,6 +156,9 @@ class BindMount:
 
     def execute(self, rootfs: Rootfs) -> None:
         tree = rootfs.trees[self.tree]
+        if self.destination == "/proc" and fstatfs(tree) != PROC_SUPER_MAGIC:
+            # A directory of the container's choosing would be taken for procfs (CVE-2019-16884).
+            raise OSError(22, f"{self.destination!r} cannot be mounted because it is not of type proc")
         self.attributes.apply(tree, self.destination)
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             destination = paths.make_directory(rootfs.root, self.destination)
@@ -327,11 +331,11 @@ class MakeDevice:
             return
         parent, name = paths.open_parent(rootfs.root, self.path)
         try:
-            self._make(parent, name)
+            self._make(parent, name, rootfs.proc)
         finally:
             os.close(parent)
 
-    def _make(self, parent: int, name: str) -> None:
+    def _make(self, parent: int, name: str, proc: int) -> None:
         """Make the node; what is there already stays if it is this very device (a rule of the runtime-spec)."""
         kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.kind]
         number = 0 if self.kind == "p" else os.makedev(self.major, self.minor)
@@ -346,8 +350,9 @@ class MakeDevice:
             status = os.fstat(node)
             if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != number:
                 raise OSError(17, os.strerror(17), self.path)  # EEXIST: swapped since
-            os.chown(name, self.uid, self.gid, dir_fd=parent, follow_symlinks=False)
-            os.chmod(name, self.mode, dir_fd=parent)
+            # Not by name: chmod(2) follows a link that somebody may have put there meanwhile, and to the host's files.
+            os.chown(f"self/fd/{node}", self.uid, self.gid, dir_fd=proc)
+            os.chmod(f"self/fd/{node}", self.mode, dir_fd=proc)
         finally:
             os.close(node)
 
@@ -407,8 +412,12 @@ class WriteFile:
     def execute(self, rootfs: Rootfs) -> None:
         parent, name = paths.open_parent(rootfs.root, self.path)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(name, flags, self.mode, dir_fd=parent)
+            # What is there in its place goes: to open a fifo would block, to open a device may do things.
+            try:
+                os.unlink(name, dir_fd=parent)
+            except FileNotFoundError:
+                pass
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self.mode, dir_fd=parent)
         finally:
             os.close(parent)
         try:

@@ -72,7 +72,7 @@ def report(error: BaseException, verb: str, shared: Store) -> int:
         message = _LEAD.get(verb, "") + message
     if not _logged(message, shared):
         line = message if message.startswith(NAME) else f"{NAME}: {message}"
-        _to_stderr(line)
+        _to_stderr(log.printable(line))
     if "debug" in shared and not usage:
         _show_traceback(error, "log" in shared)
     code = error.exit_code if isinstance(error, SysvisorError) else 1

@@ -6,6 +6,8 @@ import os
 import stat
 
 from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.kernel.mount import AT_EMPTY_PATH
+from sysvisor_runc.kernel.syscall import syscall
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -22,7 +24,7 @@ def chown_tree(path: str, ids: tuple[int, int, int]) -> None:
         top = os.open(path, _DIRECTORY)
         try:
             _chown_directory(top, os.fstat(top).st_dev, ids)
-            _shift(".", os.fstat(top), top, ids)
+            _shift(top, ids)
         finally:
             os.close(top)
     except OSError as error:
@@ -31,24 +33,30 @@ def chown_tree(path: str, ids: tuple[int, int, int]) -> None:
 
 def _chown_directory(directory: int, device: int, ids: tuple[int, int, int]) -> None:
     for name in os.listdir(directory):
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if status.st_dev != device:
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            inner = os.open(name, _DIRECTORY, dir_fd=directory)
-            try:
-                _chown_directory(inner, device, ids)
-            finally:
-                os.close(inner)
-        _shift(name, status, directory, ids)
+        file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            status = os.fstat(file)
+            if status.st_dev != device:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                inner = os.open(".", _DIRECTORY, dir_fd=file)
+                try:
+                    _chown_directory(inner, device, ids)
+                finally:
+                    os.close(inner)
+            _shift(file, ids)
+        finally:
+            os.close(file)
 
 
-def _shift(name: str, status: os.stat_result, directory: int, ids: tuple[int, int, int]) -> None:
+def _shift(file: int, ids: tuple[int, int, int]) -> None:
+    """By descriptor, never by name: what a name leads to may change under us, and chmod(2) would follow a link."""
+    status = os.fstat(file)
     uid, gid, size = ids
     new_uid = status.st_uid + uid if status.st_uid < size else -1
     new_gid = status.st_gid + gid if status.st_gid < size else -1
     if new_uid == -1 and new_gid == -1:
         return
-    os.chown(name, new_uid, new_gid, dir_fd=directory, follow_symlinks=False)
+    syscall("fchownat", file, b"\0", new_uid, new_gid, AT_EMPTY_PATH)
     if status.st_mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISLNK(status.st_mode):
-        os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=directory)
+        os.chmod(f"/proc/self/fd/{file}", stat.S_IMODE(status.st_mode))

@@ -6,6 +6,7 @@ import os
 
 from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child import main as child_main
+from sysvisor_runc.child.seal import seal_imports
 from sysvisor_runc.errors import LaunchError
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
@@ -78,6 +79,9 @@ def _first_stage(
         reset_signals()
         # A container that shares the pid namespace must not look into this process (CVE-2016-9962).
         prctl(PR_SET_DUMPABLE, 0)
+        # From here on a path may lead into somebody else's files: nothing is imported any more.
+        child_main.preload(plan.child)
+        seal_imports()
         opened = [(flag, path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)) for flag, path in plan.join]
         for flag, path, fd in opened:
             ns.setns(fd, flag, operand=path)

@@ -6,6 +6,7 @@ Every thing acquired goes on the undo stack. Used by `create` and by `run`, whic
 from __future__ import annotations
 
 import os
+import stat
 
 from sysvisor_runc import log
 from sysvisor_runc.cgroup.driver import open_driver
@@ -355,13 +356,17 @@ class _Launch:
         )
 
     def _own_stdio(self) -> None:
-        """Give stdio to the container's user, so that /dev/stdout can be reopened in there; never /dev/null."""
+        """Give stdio to the container's user, so that /dev/stdout can be reopened in there.
+
+        Pipes, terminals, and files that were opened for writing: nobody has given away /dev/zero, or a file to read.
+        """
         uid = on_host(self.plan.uid_mappings, self.plan.child.process.identity.uid)
-        null = os.stat("/dev/null").st_rdev
+        if self.plan.child.console is not None:
+            return  # the container gets none of ours
         for fd in (0, 1, 2):
             try:
                 status = os.fstat(fd)
-                if status.st_uid != uid and status.st_rdev != null:
+                if status.st_uid != uid and _is_given(fd, status.st_mode):
                     os.fchown(fd, uid, -1)
             except OSError:
                 pass  # closed, or a file system without owners: nothing that the program could not live with
@@ -524,6 +529,14 @@ def _unlink_quietly(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def _is_given(fd: int, mode: int) -> bool:
+    if stat.S_ISREG(mode):
+        import fcntl
+
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    return stat.S_ISFIFO(mode) or os.isatty(fd)
 
 
 def _read_report(report: int) -> bytes:

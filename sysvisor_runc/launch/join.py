@@ -81,7 +81,7 @@ def join(record: Record, init: int, process: Process, plan: ProcessPlan, joining
     Raises:
         LaunchError: the program cannot be executed (exit code 255), or a namespace or cgroup cannot be joined.
     """
-    root = _open_root(record)
+    root = _open_root(record, init)
     try:
         program.complete_environment(plan, root)
         path = program.find(plan, root)
@@ -92,9 +92,12 @@ def join(record: Record, init: int, process: Process, plan: ProcessPlan, joining
         os.close(root)
 
 
-def _open_root(record: Record) -> int:
+def _open_root(record: Record, init: int) -> int:
     try:
-        return os.open(f"/proc/{record['initPid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(f"/proc/{record['initPid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Init has not been reaped yet, so its pid was nobody else's, neither now nor when --user was looked up.
+        syscall("pidfd_send_signal", init, 0, 0, 0, operand="init")
+        return root
     except OSError as error:
         raise LaunchError(f"open the root of container {record['id']!r}: {reason(error)}") from error
 

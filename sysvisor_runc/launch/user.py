@@ -11,8 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.state.record import Record
 
-_ID_MAX = (1 << 32) - 2  # the last one means "unchanged" to the kernel
-
 
 def resolve_user(text: str, record: Record) -> tuple[int, int | None, list[int]]:
     """Uid, gid (None: as it was) and supplementary groups for `USER[:GROUP]`.
@@ -52,7 +50,6 @@ def _group(root: int, group: str) -> int:
 
 
 def _id(text: str, kind: str) -> int:
-    number = int(text)
-    if number > _ID_MAX:
-        raise UsageError(f"--user: bad {kind}: {text} is larger than {_ID_MAX}")
-    return number
+    if not users.is_id(text):
+        raise UsageError(f"--user: bad {kind}: {text} is larger than {users.ID_MAX}")
+    return int(text)

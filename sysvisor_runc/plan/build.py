@@ -6,6 +6,7 @@ import os
 
 from sysvisor_runc.child.mounts import MakeNode, MaskPath, ReadonlyPath, Symlink, WriteFile
 from sysvisor_runc.child.plan import ChildPlan, ConsolePlan
+from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.plan.devices import device_operations
@@ -221,6 +222,7 @@ def _hooks(plan: Plan, hooks: Hooks) -> None:
 def _sysctl_path(key: str) -> str:
     """`net.ipv4.conf.eth0/1.rp_filter` style keys: whichever of `.` and `/` comes first separates (sysctl.d(5))."""
     dot, slash = key.find("."), key.find("/")
-    if slash >= 0 and (dot < 0 or slash < dot):
-        return key
-    return key.translate({ord("."): "/", ord("/"): "."})
+    path = key if slash >= 0 and (dot < 0 or slash < dot) else key.translate({ord("."): "/", ord("/"): "."})
+    if not all(part.strip(".") for part in path.split("/")):
+        raise SpecError("linux.sysctl", f"{key!r} names no file below /proc/sys")
+    return path

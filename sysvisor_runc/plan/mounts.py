@@ -124,7 +124,7 @@ class MountPlan:
             raise SpecError(
                 f"{where}.options", f"bind mounts cannot have any filesystem-specific options applied: {words}"
             )
-        check_destination(destination, f"{where}.destination", is_procfs=False)
+        check_destination(destination, f"{where}.destination", is_procfs=False, is_bind=True)
         source = mount.get("source") or ""
         if not source:
             raise SpecError(f"{where}.source", "a bind mount needs a source")
@@ -230,16 +230,18 @@ def clean(path: str) -> str:
     return os.path.normpath("/" + path.lstrip("/"))
 
 
-def check_destination(destination: str, where: str, *, is_procfs: bool) -> None:
+def check_destination(destination: str, where: str, *, is_procfs: bool, is_bind: bool = False) -> None:
     """Refuse mounts over procfs that could feed writes of ours, or of the container's tools, to the wrong file.
+
+    What a bind mount over /proc itself shows, the child looks at when it has it open.
 
     Raises:
         SpecError: `destination` is /proc itself (and the mount is no procfs), or below it and not a known stand-in.
     """
     if destination == "/":
         raise SpecError(where, "cannot mount over the root of the container")
-    if destination == "/proc":
-        return
+    if destination == "/proc" and not (is_procfs or is_bind):
+        raise SpecError(where, f"{destination!r} cannot be mounted because it is not of type proc")
     if not destination.startswith("/proc/") or is_procfs:
         return
     below = destination[len("/proc/") :]
