@@ -103,9 +103,9 @@ def _copies(trees: Sequence[Tree], opened: dict[int, int], wanted: list[int]) ->
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _attach(shelf, root)
     for number in wanted:
-        attributes: Attributes | None = trees[number].attributes
+        attributes = trees[number].attributes
         if attributes is not None:
-            attributes.apply(opened[number], trees[number].path)
+            _restrict(opened[number], attributes)
         _attach(opened[number], _place(shelf, str(number), opened[number]))
     # A process whose root is mounted over counts as one in a chroot, which may make no user namespace.
     os.fchdir(shelf)
@@ -116,6 +116,13 @@ def _copies(trees: Sequence[Tree], opened: dict[int, int], wanted: list[int]) ->
         m.open_tree(m.AT_FDCWD, str(number), flags | (m.AT_RECURSIVE if trees[number].recursive else 0))
         for number in wanted
     ]
+
+
+def _restrict(tree: int, attributes: Attributes) -> None:
+    """Set what is to be locked. The rest, and what the options clear, is the child's to do, as far as it then may."""
+    for flags, wanted in ((0, attributes.set), (m.AT_RECURSIVE, attributes.set_tree)):
+        if wanted & _RESTRICTING:
+            m.mount_setattr(tree, "", flags | m.AT_EMPTY_PATH, attr_set=wanted & _RESTRICTING)
 
 
 def _new_tmpfs() -> int:
