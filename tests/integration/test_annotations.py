@@ -14,7 +14,7 @@ def test_they_are_shown(plain_runtime: Runtime, bundle: Bundle) -> None:
 
 
 def test_the_mode_is_an_annotation(runtime: Runtime, bundle: Bundle) -> None:
-    """It makes a plain container without the flag, as does a variable: no user namespace is added, nor later by exec."""
+    """It makes a plain container without the flag, as does a variable: no user namespace, neither for exec."""
     bundle.config["annotations"] = {"org.sysvisor.syscont-mode": "false"}
     name, pid = start(runtime, bundle)
     assert namespace(pid, "user") == namespace("self", "user")

@@ -8,7 +8,13 @@ from tests.support.bundle import Bundle
 from tests.support.inside import observe, start, status, user_namespace
 from tests.support.runtime import Runtime
 
-SETS = {"bounding": "CapBnd", "effective": "CapEff", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
+SETS = {
+    "bounding": "CapBnd",
+    "effective": "CapEff",
+    "permitted": "CapPrm",
+    "inheritable": "CapInh",
+    "ambient": "CapAmb",
+}
 
 
 def mask(*names: str) -> int:
@@ -81,7 +87,9 @@ def test_unknown_ones_are_a_warning(plain_runtime: Runtime, bundle: Bundle) -> N
     assert "CAP_FROM_THE_FUTURE" in said
     assert "can't raise ambient capability CAP_KILL" in said
     _, held, _ = capget()
-    lacking = [name for number, name in enumerate(capability.NAMES[: capability.last_cap() + 1]) if not held >> number & 1]
+    lacking = [
+        name for number, name in enumerate(capability.NAMES[: capability.last_cap() + 1]) if not held >> number & 1
+    ]
     if not lacking:
         return
     grant(bundle, bounding=[lacking[0].removeprefix("CAP_")])

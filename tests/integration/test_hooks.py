@@ -18,7 +18,7 @@ STATUS = {"prestart": "creating", "createRuntime": "creating", "createContainer"
 
 
 class Hooks:
-    """Hooks of a bundle that write what they see into a log directory of the bundle (the rootfs's, for startContainer)."""
+    """Hooks of a bundle that write what they see into its log directory, which the container has as /log."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -107,7 +107,7 @@ def test_argv_and_environment(plain_runtime: Runtime, bundle: Bundle, hooks: Hoo
     Inside the container it is the process's.
     """
     script = hooks.log / "script"
-    script.write_text("#!/bin/sh\necho \"$0 $*\" >$OUT\nenv >>$OUT\n")
+    script.write_text('#!/bin/sh\necho "$0 $*" >$OUT\nenv >>$OUT\n')
     script.chmod(0o755)
     out = str(hooks.log / "out")
     hooks.config["prestart"] = [{"path": str(script), "args": ["other", "a b", ""], "env": [f"OUT={out}", "K=v=w"]}]
@@ -147,9 +147,7 @@ def test_a_failure_before_start_ends_the_container(
 
 
 @pytest.mark.parametrize("kind", KINDS[4:])
-def test_a_failure_afterwards_is_a_warning(
-    plain_runtime: Runtime, bundle: Bundle, hooks: Hooks, kind: str
-) -> None:
+def test_a_failure_afterwards_is_a_warning(plain_runtime: Runtime, bundle: Bundle, hooks: Hooks, kind: str) -> None:
     """poststart and poststop: the others still run, and the command succeeds."""
     hooks.add(kind, "exit 3")
     hooks.add(kind, "touch $L/second")
@@ -194,7 +192,10 @@ def test_what_is_no_hook(plain_runtime: Runtime, bundle: Bundle, path: str, word
 
 def test_a_hook_may_leave_a_network_device(plain_runtime: Runtime, bundle: Bundle, hooks: Hooks) -> None:
     """What clients use them for: the pid in the state leads to the container's network namespace."""
-    hooks.add("createRuntime", """pid=$(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/'); nsenter --net=/proc/$pid/ns/net ip link >$L/links""")
+    hooks.add(
+        "createRuntime",
+        """pid=$(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/'); nsenter --net=/proc/$pid/ns/net ip link >$L/links""",
+    )
     bundle.sh("true")
     plain_runtime("run", "--bundle", bundle.path, plain_runtime.id())
     assert "lo" in hooks.read("links") and "eth0" not in hooks.read("links")

@@ -79,7 +79,9 @@ def test_idmap_and_ridmap(
     (below / "file").touch()
     bind(bundle, files, "/mnt", "rbind", "idmap", **mappings(0, 1000))
     bind(bundle, files, "/tmp", "rbind", "ridmap", **mappings(0, 1000))
-    seen = observe(plain_runtime, bundle, one=f"{SHOW} /mnt/root /mnt/below/file", all=f"{SHOW} /tmp/root /tmp/below/file")
+    seen = observe(
+        plain_runtime, bundle, one=f"{SHOW} /mnt/root /mnt/below/file", all=f"{SHOW} /tmp/root /tmp/below/file"
+    )
     assert seen["one"].split() == ["1000:1000", "0:0"]
     assert seen["all"].split() == ["1000:1000", "1000:1000"]
 

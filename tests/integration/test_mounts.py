@@ -1,9 +1,10 @@
 """`mounts`: every option, recursive ones, propagation, file systems, and where a mount may not go."""
 
+import functools
 import os
 import pathlib
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -34,15 +35,15 @@ def add(bundle: Bundle, destination: str, kind: str, source: str, *options: str)
 
 
 @pytest.fixture
-def tree(bundle: Bundle, request: pytest.FixtureRequest) -> pathlib.Path:
+def tree(bundle: Bundle) -> Iterator[pathlib.Path]:
     """A directory with a tmpfs mounted on `inner` and another below that, on the host."""
     top = bundle.path / "tree"
     for path in (top, top / "inner", top / "inner/deep"):
         path.mkdir()
         if path != top:
             subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(path)], check=True)
-    request.addfinalizer(lambda: subprocess.run(["umount", "-R", str(top / "inner")], check=True))
-    return top
+    yield top
+    subprocess.run(["umount", "-R", str(top / "inner")], check=True)
 
 
 def test_attributes_of_a_mount(plain_runtime: Runtime, bundle: Bundle) -> None:
@@ -80,7 +81,19 @@ def test_bind_and_rbind(plain_runtime: Runtime, bundle: Bundle, tree: pathlib.Pa
     """bind shows the one mount, rbind what is mounted below as well; `ro` concerns the top, `rro` the whole tree."""
     add(bundle, "/mnt/bind", "bind", str(tree), "bind")
     add(bundle, "/mnt/rbind", "bind", str(tree), "rbind", "ro")
-    add(bundle, "/mnt/rro", "bind", str(tree), "rbind", "rro", "rnosuid", "rnodev", "rnoexec", "rnoatime", "rnosymfollow")
+    add(
+        bundle,
+        "/mnt/rro",
+        "bind",
+        str(tree),
+        "rbind",
+        "rro",
+        "rnosuid",
+        "rnodev",
+        "rnoexec",
+        "rnoatime",
+        "rnosymfollow",
+    )
     add(bundle, "/mnt/mixed", "", str(tree), "rbind", "rro", "rw")
     _, pid = start(plain_runtime, bundle)
     seen = mounted(pid)
@@ -130,7 +143,7 @@ def test_mounts_travel_as_their_propagation_says(
         path.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(path)], check=True)
         subprocess.run(["mount", "--make-shared", str(path)], check=True)
-        request.addfinalizer(lambda path=path: subprocess.run(["umount", "-R", str(path)], check=True))
+        request.addfinalizer(functools.partial(subprocess.run, ["umount", "-R", str(path)], check=True))
         for below in ("from-host", "from-inside"):
             (path / below).mkdir()
         add(bundle, f"/{name}", "bind", str(path), "rbind", f"r{name}")
@@ -228,9 +241,7 @@ def test_kinds_of_file_systems(plain_runtime: Runtime, bundle: Bundle) -> None:
         ({"destination": "/mnt", "type": "proc", "source": "x", "options": ["tmpcopyup"]}, "tmpcopyup"),
     ],
 )
-def test_what_cannot_be_mounted(
-    plain_runtime: Runtime, bundle: Bundle, entry: dict[str, object], words: str
-) -> None:
+def test_what_cannot_be_mounted(plain_runtime: Runtime, bundle: Bundle, entry: dict[str, object], words: str) -> None:
     """One line says which mount and why."""
     bundle.config["mounts"].append(entry)
     bundle.save()
@@ -246,7 +257,7 @@ def test_proc_on_a_link_is_refused(plain_runtime: Runtime, bundle: Bundle) -> No
 
 
 def test_mounts_in_a_user_namespace(plain_runtime: Runtime, bundle: Bundle) -> None:
-    """tmpfs with owners, binds of the host's files with more attributes than the host has set, all without privilege."""
+    """tmpfs with owners, binds of the host's files with more attributes than the host has set."""
     source = bundle.path / "source"
     source.mkdir()
     user_namespace(bundle)

@@ -1,4 +1,4 @@
-"""netDevices: devices of the host that move into the container, keep what is theirs, and come back if a launch fails."""
+"""netDevices: devices of the host that move into the container, keep what is theirs, and return if a launch fails."""
 
 import json
 import pathlib
@@ -105,7 +105,9 @@ def test_a_name_that_is_taken(plain_runtime: Runtime, bundle: Bundle, link: Call
     assert there(name)
 
 
-def test_a_launch_that_fails_later_gives_it_back(plain_runtime: Runtime, bundle: Bundle, link: Callable[[], str]) -> None:
+def test_a_launch_that_fails_later_gives_it_back(
+    plain_runtime: Runtime, bundle: Bundle, link: Callable[[], str]
+) -> None:
     """As everything that a launch takes."""
     name = link()
     bundle.linux["netDevices"] = {name: {"name": "other"}}

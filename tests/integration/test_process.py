@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import termios
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,9 @@ def test_environment(plain_runtime: Runtime, bundle: Bundle) -> None:
     bundle.process["env"] = ["PATH=/bin", "A=first", "EMPTY=", "A=last=one", "ODD=a b\nc"]
     bundle.process["user"] = {"uid": 1234, "gid": 1234}
     seen = observe(plain_runtime, bundle, env="tr '\\0' '|' </proc/self/environ")
-    entries = [entry for entry in seen["env"].split("|") if entry and not entry.startswith(("PWD=", "SHLVL=", "OLDPWD="))]
+    entries = [
+        entry for entry in seen["env"].split("|") if entry and not entry.startswith(("PWD=", "SHLVL=", "OLDPWD="))
+    ]
     assert sorted(entries) == ["A=last=one", "EMPTY=", "HOME=/home/some", "ODD=a b\nc", "PATH=/bin"]
 
 
@@ -150,7 +153,7 @@ def test_descriptors(plain_runtime: Runtime, bundle: Bundle) -> None:
             os.dup2(fd, 3 + number, inheritable=True)
 
     bundle.sh(script)
-    keep = {"close_fds": False, "preexec_fn": hand_over}
+    keep: dict[str, Any] = {"close_fds": False, "preexec_fn": hand_over}
     seen = plain_runtime("run", "--bundle", bundle.path, plain_runtime.id(), **keep).stdout
     assert "text" not in seen
     seen = plain_runtime("run", "--preserve-fds", "2", "--bundle", bundle.path, plain_runtime.id(), **keep).stdout

@@ -1,7 +1,7 @@
 """Intel RDT on a directory tree that stands for resctrl: which files are made, written, compared and removed.
 
-Few machines have the hardware. What the kernel does by itself there, filling a new group with files and emptying it when
-it is removed, is done by the tests.
+Few machines have the hardware. What the kernel does by itself there, filling a new group with files and
+emptying it when it is removed, is done by the tests.
 """
 
 import pathlib
