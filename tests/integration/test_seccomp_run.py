@@ -25,11 +25,13 @@ NOTIF_RECV = 0xC0502100
 NOTIF_SEND = 0xC0182101
 FLAG_CONTINUE = 1
 # What a static busybox and the way to it need.
-NEEDED = """access arch_prctl brk capget capset chdir clone close close_range dup2 dup3 execve exit exit_group fchdir fcntl
-fork fstat fstatfs futex getcwd getdents64 getegid geteuid getgid getpgrp getpid getppid getrandom getuid ioctl lseek lstat
+NEEDED = """
+access arch_prctl brk capget capset chdir clone close close_range dup2 dup3 execve exit exit_group fchdir fcntl fork
+fstat fstatfs futex getcwd getdents64 getegid geteuid getgid getpgrp getpid getppid getrandom getuid ioctl lseek lstat
 mmap mprotect munmap newfstatat open openat pipe pipe2 poll prctl pread64 prlimit64 read readlink rseq rt_sigaction
-rt_sigprocmask rt_sigreturn seccomp set_robust_list set_tid_address setgroups setresgid setresuid setsid sigaltstack stat
-statx umask uname vfork wait4 write writev"""
+rt_sigprocmask rt_sigreturn seccomp set_robust_list set_tid_address setgroups setresgid setresuid setsid sigaltstack
+stat statx umask uname vfork wait4 write writev
+"""
 
 
 def profile(bundle: Bundle, *rules: dict[str, Any], default: str = "SCMP_ACT_ALLOW", **fields: Any) -> None:
