@@ -8,7 +8,7 @@ from tools import debian_rootfs
 
 
 def unpack(variant: str, directory: pathlib.Path) -> pathlib.Path:
-    """A fresh copy of `systemd`, `nested` or `trixie` at `directory`; skips where the archive cannot be had."""
+    """A fresh copy of `systemd`, `nested` or `current` at `directory`; skips where the archive cannot be had."""
     try:
         debian_rootfs.unpack(variant, directory)
     except RuntimeError as error:
