@@ -12,7 +12,7 @@ import os
 from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child import hook, paths, program, stage
 from sysvisor_runc.child.channel import Channel
-from sysvisor_runc.child.mounts import Rootfs, attach, new_mount
+from sysvisor_runc.child.mounts import BindMount, Rootfs, attach, new_mount
 from sysvisor_runc.child.process import Ready, process_calls, set_memory_policy, use_cpus
 from sysvisor_runc.child.seal import seal_imports
 from sysvisor_runc.child.stage import Call
@@ -173,6 +173,8 @@ def preload(plan: ChildPlan) -> None:
     """Import what only some plans need, while imports still come from where we are installed."""
     if plan.console is not None:
         from sysvisor_runc.child import console  # noqa: F401  # used behind the seal
+    if any(isinstance(operation, BindMount) for operation in plan.operations):
+        from sysvisor_runc.child import bindflags  # noqa: F401  # used behind the seal
     if any(getattr(operation, "copy_up", False) for operation in plan.operations):
         from sysvisor_runc.child import copy  # noqa: F401  # used behind the seal
 

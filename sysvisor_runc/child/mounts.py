@@ -85,6 +85,15 @@ class Attributes:
         words += [propagation_name(p) for p in self.propagation]
         return f" [{' '.join(words)}]" if words else ""
 
+    def for_bind(self, tree: int, *, locked: bool) -> Attributes:
+        """The same for a bind of `tree`, whose own flags count; see child.bindflags."""
+        if not (self.set or self.clear):
+            return self
+        from sysvisor_runc.child.bindflags import resolve  # loaded before the seal
+
+        add, remove = resolve(tree, self.set, self.clear, locked=locked)
+        return Attributes(add, remove, self.set_tree, self.clear_tree)
+
     def apply(self, tree: int, operand: str) -> None:
         """Set them on the mount `tree`; propagation is separate, since it may have to wait for the mount's place."""
         if self.set_tree or self.clear_tree:
@@ -135,12 +144,23 @@ def attach(tree: int, destination: int, operand: str) -> None:
 
 
 class BindMount:
-    """Show a tree of the host, opened beforehand as number `tree`, at `destination`."""
+    """Show a tree of the host, opened beforehand as number `tree`, at `destination`.
 
-    __slots__ = ("attributes", "destination", "idmap", "recursive", "source", "tree")
+    `locked`: the flags that the host's mount has are not to be taken away.
+    """
+
+    __slots__ = ("attributes", "destination", "idmap", "locked", "recursive", "source", "tree")
 
     def __init__(
-        self, tree: int, source: str, destination: str, *, recursive: bool, attributes: Attributes, idmap: str = ""
+        self,
+        tree: int,
+        source: str,
+        destination: str,
+        *,
+        recursive: bool,
+        attributes: Attributes,
+        idmap: str = "",
+        locked: bool = False,
     ) -> None:
         self.tree = tree
         self.source = source
@@ -148,6 +168,7 @@ class BindMount:
         self.recursive = recursive
         self.attributes = attributes
         self.idmap = idmap
+        self.locked = locked
 
     def describe(self) -> str:
         verb = "rbind" if self.recursive else "bind"
@@ -159,7 +180,7 @@ class BindMount:
         if self.destination == "/proc" and fstatfs(tree) != PROC_SUPER_MAGIC:
             # A directory of the container's choosing would be taken for procfs (CVE-2019-16884).
             raise OSError(22, f"{self.destination!r} cannot be mounted because it is not of type proc")
-        self.attributes.apply(tree, self.destination)
+        self.attributes.for_bind(tree, locked=self.locked).apply(tree, self.destination)
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             destination = paths.make_directory(rootfs.root, self.destination)
         else:

@@ -140,6 +140,7 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     mounts = MountPlan(
         facts.bundle, facts.cgroups, mount_label=linux.get("mountLabel") or "", default_propagation=default
     )
+    mounts.in_userns = child.new_user
     # pivot_root(2) takes no shared mount: the root itself is made shared once it is the root.
     root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=default or m.MS_SLAVE)
     if facts.traits is not None and facts.traits.rootfs_idmap:

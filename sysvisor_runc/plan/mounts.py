@@ -87,13 +87,14 @@ class CgroupView:
 
 
 class MountPlan:
-    """Collects operations and trees while the mounts are walked in order."""
+    """Collects operations and trees while the mounts are walked in order; `in_userns`: for a user namespace."""
 
     def __init__(self, bundle: str, cgroups: CgroupView, *, mount_label: str, default_propagation: int) -> None:
         self.bundle = bundle
         self.cgroups = cgroups
         self.mount_label = mount_label
         self.default_propagation = default_propagation
+        self.in_userns = False
         self.operations: list[Operation] = []
         self.finish: list[Operation] = []
         self.trees: list[Tree] = []
@@ -144,6 +145,7 @@ class MountPlan:
                 recursive=options.recursive,
                 attributes=options.attributes,
                 idmap=label,
+                locked=self.in_userns,
             )
         )
 
