@@ -10,6 +10,7 @@ import os
 from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child import identity, stage
 from sysvisor_runc.child.stage import SAY_WHY, Call
+from sysvisor_runc.kernel.openat2 import RESOLVE_NO_MAGICLINKS
 from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS
 from sysvisor_runc.kernel.syscall import syscall
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.child.plan import ProcessPlan, SeccompFilter
 
 _SECCOMP_SET_MODE_FILTER = 1
+_AT_FDCWD = -100
 _ALL_CPUS = b"\xff" * 1024  # 8192 CPUs, the most that Linux is built for
 
 
@@ -50,20 +52,35 @@ def set_memory_policy(process: ProcessPlan) -> None:
         syscall("set_mempolicy", mode, nodes or 0, count, operand=hex(mode))
 
 
-def process_calls(process: ProcessPlan, path: str, last_cap: int, label_fd: int, ready: Ready) -> list[Call]:
-    """The calls of the last stage for `process`: identity, working directory, `ready`, labels, seccomp, execve.
+def process_calls(
+    process: ProcessPlan, path: str, last_cap: int, label_fd: int, ready: Ready, fork: list[Call] | None = None
+) -> list[Call]:
+    """The calls of the last stage for `process`: identity, `fork`, working directory, `ready`, labels, seccomp, execve.
 
     A filter is loaded before the privileges go unless no_new_privs allows it after the wait; one with a listener is
     loaded before the wait in any case, while the host is there to take the listener.
+
+    `fork` continues as a process in a pid namespace that others live in. It comes when privileges have gone: whoever
+    has CAP_SYS_PTRACE there, and no user namespace around him, would take them over (CVE-2016-9962 goes on after
+    dumpable=0). Only where a filter that must be loaded with privileges might forbid the fork, it comes before that.
     """
     seccomp = process.seccomp
     no_new_privs = process.identity.no_new_privs
     load = [] if seccomp is None else _seccomp_calls(seccomp, ready)
     calls = [Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0), Call("prctl", PR_SET_NAME, b"sysvisor-runc\0", 0, 0, 0)]
-    if not no_new_privs:
+    directory, enter = _working_directory(process.cwd)
+    calls.append(directory)
+    late_fork = list(fork or ())
+    if seccomp is not None and not no_new_privs:
+        if seccomp.notify or not seccomp.may_fork:
+            calls += late_fork
+            late_fork = []
         calls += load
     calls += identity.calls(process.identity, last_cap)
-    calls.append(Call("chdir", os.fsencode(process.cwd) + b"\0", what=f"chdir to cwd ({process.cwd!r})"))
+    # A change of ids may have switched it on again (fs.suid_dumpable).
+    calls.append(Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0))
+    calls += late_fork
+    calls.append(enter)
     if no_new_privs:
         calls.append(Call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     late = load if no_new_privs else []
@@ -77,6 +94,20 @@ def process_calls(process: ProcessPlan, path: str, last_cap: int, label_fd: int,
     envp = [os.fsencode(entry) for entry in process.env]
     calls.append(Call("execve", os.fsencode(path) + b"\0", argv, envp, flags=SAY_WHY, what=f"exec {path}"))
     return calls
+
+
+def _working_directory(cwd: str) -> tuple[Call, Call]:
+    """Open the working directory, and change to what was opened.
+
+    Never through a magic link: /proc/self/fd/N may lead out of the root file system (CVE-2024-21626), and a link
+    swapped in between looking and changing would, too.
+    """
+    found, what = stage.Result(), f"chdir to cwd ({cwd!r})"
+    how = b"".join(
+        n.to_bytes(8, "little") for n in (os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS)
+    )
+    path = os.fsencode(cwd) + b"\0"
+    return Call("openat2", _AT_FDCWD, path, how, len(how), store=found, what=what), Call("fchdir", found, what=what)
 
 
 def _seccomp_calls(seccomp: SeccompFilter, ready: Ready) -> list[Call]:

@@ -50,6 +50,18 @@ class Slot:
         self.address = -1
 
 
+class Result:
+    """The result of an earlier call, such as a descriptor, as an argument of one later call.
+
+    The earlier one stores it right into that call's entry of the list.
+    """
+
+    __slots__ = ("address",)
+
+    def __init__(self) -> None:
+        self.address = 0
+
+
 class Blob:
     """Bytes with addresses of other data patched in: `patches` is a list of (position, data)."""
 
@@ -65,8 +77,8 @@ class Call:
 
     Attributes:
         name: the call's name, as in kernel.syscall.NUMBERS.
-        args: integers, bytes (passed by address), a Slot or a Blob (by address), or a list of strings as bytes
-            (argv or envp: an array of addresses closed by a null one).
+        args: integers, bytes (passed by address), a Slot or a Blob (by address), a list of strings as bytes (argv or
+            envp: an array of addresses closed by a null one), or a Result (the number itself).
         flags: IGNORE_ERROR, SAY_WHY.
         skip: how many calls are left out where the result is 0: after a fork, those of the parent.
         store: where the result goes.
@@ -78,9 +90,9 @@ class Call:
     def __init__(
         self,
         name: str,
-        *args: int | bytes | Slot | Blob | list[bytes],
+        *args: int | bytes | Slot | Blob | Result | list[bytes],
         flags: int = 0,
-        store: Slot | None = None,
+        store: Slot | Result | None = None,
         skip: int = 0,
         what: str = "",
     ) -> None:
@@ -121,9 +133,11 @@ class _Layout:
         addresses = [self.place(s + b"\0") for s in strings]
         return self.place(b"".join(_u64(a) for a in [*addresses, 0]))
 
-    def value(self, arg: int | bytes | Slot | Blob | list[bytes]) -> int:
+    def value(self, arg: int | bytes | Slot | Blob | Result | list[bytes]) -> int:
         if isinstance(arg, int):
             return arg
+        if isinstance(arg, Result):
+            return 0
         if isinstance(arg, bytes):
             return self.place(arg)
         if isinstance(arg, Slot):
@@ -145,10 +159,15 @@ def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code
     """
     layout = _Layout(_LIST_HEAD + len(calls) * _ENTRY)
     entries = bytearray()
+    _find_results(calls)
     for call in calls:
         args = [layout.value(a) for a in call.args]
         args += [0] * (6 - len(args))
-        store = layout.slot(call.store) + len(call.store.head) if call.store else 0
+        store = 0
+        if isinstance(call.store, Result):
+            store = call.store.address
+        elif call.store:
+            store = layout.slot(call.store) + len(call.store.head)
         fields = (NUMBERS[call.name], *args, store, call.flags | call.skip << 8)
         entries += _nine_words(*[number & _WORD for number in fields])
     unknown = b""
@@ -170,6 +189,14 @@ def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code
         ]
     )
     return _elf(bytes(head + entries + layout.memory))
+
+
+def _find_results(calls: list[Call]) -> None:
+    """Tell each Result where in the list it is an argument: behind the number of its call."""
+    for index, call in enumerate(calls):
+        for position, arg in enumerate(call.args):
+            if isinstance(arg, Result):
+                arg.address = _DATA_AT + _LIST_HEAD + index * _ENTRY + 8 * (1 + position)
 
 
 def _errno_table(layout: _Layout) -> tuple[int, bytes]:

@@ -266,7 +266,13 @@ class _Join:
             calls.append(Call("setns", init, flags, what="join the container's namespaces"))
         if self.record["flags"].get("noPivot"):
             calls += [Call("fchdir", self.root), Call("chroot", b".\0", what="change to the container's root")]
-        calls += [
+        if self.plan.keyring:
+            name = self.plan.keyring.encode() + b"\0"
+            calls.append(Call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, name, flags=stage.IGNORE_ERROR))
+        calls.append(Call("umask", 0o022 if self.plan.umask is None else self.plan.umask))
+        if self.plan.personality is not None:
+            calls.append(Call("personality", self.plan.personality))
+        fork = [
             Call("clone", ns.CLONE_PARENT | _SIGCHLD, 0, 0, 0, 0, store=pid, skip=2, what="fork in the container"),
             Call("write", pids, pid, 4),
             Call("exit_group", 0),
@@ -274,19 +280,13 @@ class _Join:
             Call("setsid"),
         ]
         if "scheduler" in self.process:
-            calls.append(Call("read", channel.read_fd, bytes(1), 1, skip=stage.END, what="wait for the scheduler"))
+            fork.append(Call("read", channel.read_fd, bytes(1), 1, skip=stage.END, what="wait for the scheduler"))
         if terminal >= 0:
-            calls.append(Call("ioctl", terminal, _TIOCSCTTY, 0, what="take the terminal"))
-        if self.plan.keyring:
-            name = self.plan.keyring.encode() + b"\0"
-            calls.append(Call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, name, flags=stage.IGNORE_ERROR))
-        calls.append(Call("umask", 0o022 if self.plan.umask is None else self.plan.umask))
-        if self.plan.personality is not None:
-            calls.append(Call("personality", self.plan.personality))
+            fork.append(Call("ioctl", terminal, _TIOCSCTTY, 0, what="take the terminal"))
         ready = Ready(
             [Call("close", channel.read_fd), Call("close", channel.write_fd)], channel.read_fd, channel.write_fd
         )
-        return calls + process_calls(self.plan, path, capability.last_cap(), -1, ready)
+        return calls + process_calls(self.plan, path, capability.last_cap(), -1, ready, fork)
 
     # ---- terminal
 

@@ -35,16 +35,18 @@ class Filter:
         notify: some rule has SCMP_ACT_NOTIFY: loading gives a listener, which goes to `listener_path`. The loader
             must tell its number with write(2), the one call that no profile may hand to the agent.
         listener_path, listener_metadata: as in the profile; empty where `notify` is false.
+        may_fork: clone(2) as fork(2) makes it is allowed for sure.
         notes: remarks for the debug log, such as the system calls that were not known.
     """
 
-    __slots__ = ("bpf", "flags", "listener_metadata", "listener_path", "notes", "notify")
+    __slots__ = ("bpf", "flags", "listener_metadata", "listener_path", "may_fork", "notes", "notify")
 
     def __init__(self, bpf: bytes, flags: int, notes: tuple[str, ...]) -> None:
         self.bpf = bpf
         self.flags = flags
         self.notes = notes
         self.notify = bool(flags & _NEW_LISTENER)
+        self.may_fork = False
         self.listener_path = ""
         self.listener_metadata = ""
 
@@ -98,7 +100,13 @@ def compile(seccomp: Seccomp, cache_dir: str | None) -> Filter:  # noqa: A001  #
         if entry:
             seccomp_compile.store(entry, key, result, library)
     _set_listener(result, seccomp)
+    result.may_fork = _may_fork(seccomp)
     return result
+
+
+def _may_fork(seccomp: Seccomp) -> bool:
+    actions = {rule["action"] for rule in seccomp.get("syscalls") or () if "clone" in rule["names"]}
+    return (actions or {seccomp["defaultAction"]}) == {"SCMP_ACT_ALLOW"}
 
 
 def _key(seccomp: Seccomp) -> bytes:
