@@ -32,6 +32,13 @@ _NEXT = {
 }
 
 
+class InitVanished(LaunchError):
+    """Init ended without a word."""
+
+    def __init__(self) -> None:
+        super().__init__("unable to start container process: the container's init ended unexpectedly")
+
+
 class Conversation:
     """Attributes: `state`; `calls`, what each call of the last stage is for, by index, once it is known."""
 
@@ -68,7 +75,7 @@ class Conversation:
             raise self.stage_failure(report)
         if self.state not in (STAGED, WAITING):
             self.state = FAILED
-            raise LaunchError("unable to start container process: the container's init ended unexpectedly")
+            raise InitVanished
         self.state = LAUNCHED
 
     def stage_failure(self, report: bytes) -> LaunchError:

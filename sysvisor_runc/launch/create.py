@@ -16,11 +16,11 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
 from sysvisor_runc.errors import LaunchError, SpecError, reason
 from sysvisor_runc.kernel import capability
-from sysvisor_runc.kernel.namespaces import CLONE_NEWUSER
+from sysvisor_runc.kernel.namespaces import CLONE_NEWTIME, CLONE_NEWUSER
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch import hooks, limits, notes, trees, userns
 from sysvisor_runc.launch.clone import clone_child
-from sysvisor_runc.launch.conversation import LAUNCHED, Conversation
+from sysvisor_runc.launch.conversation import LAUNCHED, Conversation, InitVanished
 from sysvisor_runc.launch.ids import on_host
 from sysvisor_runc.launch.interrupt import waiting
 from sysvisor_runc.launch.pidfile import write_pid_file
@@ -153,6 +153,8 @@ class _Launch:
         self.settings = cgroup_settings(resources, self.layout.kind)
         self.plan.settings = self.settings
         self._check_rootfs()
+        if self.plan.child.late_namespaces & CLONE_NEWTIME and not os.path.exists("/proc/self/ns/time"):
+            raise SpecError("linux.namespaces", "this kernel has no time namespaces", hint="they need Linux 5.6")
         if log.debugging():
             for line in self.plan.describe():
                 log.debug(f"plan: {line}")
@@ -316,6 +318,14 @@ class _Launch:
             self._drive(conversation, host, child, report[0])
         except BrokenPipeError:
             self._failed_early(conversation, host, report[0])
+        except InitVanished:
+            from sysvisor_runc.cgroup.oom import was_killed
+
+            if was_killed(self.manager):
+                raise LaunchError(
+                    "unable to start container process: container init was OOM-killed (memory limit too low?)"
+                ) from None
+            raise
         host.close()
         trees.close_trees(self.opened)
         if self.plan.scheduler is not None:
@@ -425,7 +435,7 @@ class _Launch:
             conversation.received(*message)
         conversation.ended(b"")
         if conversation.state != LAUNCHED:
-            raise LaunchError("unable to start container process: the container's init ended unexpectedly")
+            raise InitVanished
 
     def _runtime_hooks(self, child: Child) -> None:
         reached("hooks")

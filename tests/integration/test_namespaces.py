@@ -10,15 +10,20 @@ from tests.support.bundle import Bundle
 from tests.support.inside import mounted, namespace, observe, start, status, user_namespace
 from tests.support.runtime import Runtime
 
+TIME = pathlib.Path("/proc/self/ns/time")
+needs_time = pytest.mark.skipif(not TIME.exists(), reason="no time namespaces; to force it: a kernel with CONFIG_TIME_NS")
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup", "user": "user"}
 
 
 def test_each_named_namespace_is_new(plain_runtime: Runtime, bundle: Bundle) -> None:
     """All eight kinds in one container; time namespaces through the one for children as well."""
     user_namespace(bundle)
-    bundle.linux["namespaces"].append({"type": "time"})
+    kinds = [*FILES.values()]
+    if TIME.exists():
+        bundle.linux["namespaces"].append({"type": "time"})
+        kinds += ["time", "time_for_children"]
     _, pid = start(plain_runtime, bundle)
-    for file in [*FILES.values(), "time", "time_for_children"]:
+    for file in kinds:
         assert namespace(pid, file) != namespace("self", file), file
     assert status(pid)["NSpid"].split()[-1] == "1"
 
@@ -70,6 +75,7 @@ def test_a_path_that_is_no_such_namespace_is_refused(plain_runtime: Runtime, bun
         assert path in plain_runtime.fails("run", "--bundle", bundle.path, plain_runtime.id()).stderr
 
 
+@needs_time
 def test_clocks_have_their_offset(plain_runtime: Runtime, bundle: Bundle) -> None:
     """Uptime and boot time move by days; a negative offset works as well."""
     bundle.linux["namespaces"].append({"type": "time"})
@@ -85,6 +91,7 @@ def test_clocks_have_their_offset(plain_runtime: Runtime, bundle: Bundle) -> Non
     assert namespace(pid, "time") == namespace(pid, "time_for_children")
 
 
+@needs_time
 def test_an_impossible_offset_is_told(plain_runtime: Runtime, bundle: Bundle) -> None:
     """A clock cannot be moved before zero."""
     bundle.linux["namespaces"].append({"type": "time"})
@@ -92,6 +99,15 @@ def test_an_impossible_offset_is_told(plain_runtime: Runtime, bundle: Bundle) ->
     bundle.save()
     error = plain_runtime.fails("run", "--bundle", bundle.path, plain_runtime.id()).stderr
     assert "time offsets" in error and "out of range" in error
+
+
+@pytest.mark.skipif(TIME.exists(), reason="this kernel has time namespaces; to force it: one without CONFIG_TIME_NS")
+def test_a_kernel_without_time_namespaces(plain_runtime: Runtime, bundle: Bundle) -> None:
+    """It is told as such."""
+    bundle.linux["namespaces"].append({"type": "time"})
+    bundle.save()
+    error = plain_runtime.fails("run", "--bundle", bundle.path, plain_runtime.id()).stderr
+    assert "linux.namespaces" in error and "no time namespaces" in error
 
 
 def test_the_cgroup_namespace_shows_the_containers_cgroup_as_root(plain_runtime: Runtime, bundle: Bundle) -> None:
