@@ -41,6 +41,11 @@ def signalfd(numbers: list[int]) -> int:
     return syscall("signalfd4", -1, mask.to_bytes(8, "little"), 8, SFD_CLOEXEC | SFD_NONBLOCK)
 
 
+def heeded(numbers: list[int]) -> list[int]:
+    """Those of `numbers` that are not ignored."""
+    return [n for n in numbers if _signal.getsignal(n) != _signal.SIG_IGN]
+
+
 def all_signals() -> list[int]:
     """Every signal that can be blocked and is no fault of ours."""
     return [n for n in range(1, NSIG) if n not in _FAULTS and n not in _C_LIBRARY]

@@ -60,6 +60,9 @@ def exit_code(status: int) -> int:
 
 
 def forwarded_signals() -> int:
-    """Block every signal and return the descriptor that reads them."""
+    """Block every signal and return the descriptor that reads them, but for those that our caller had us ignore.
+
+    SIGHUP under nohup(1) is nothing to the container either; blocked, it would be read all the same.
+    """
     signals.block_all()
-    return signals.signalfd(signals.all_signals())
+    return signals.signalfd(signals.heeded(signals.all_signals()))

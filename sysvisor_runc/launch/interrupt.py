@@ -10,14 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-ENDING = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
+ENDING = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 15: "SIGTERM"}
 
 
 class Interrupted(SysvisorError):
     """A signal asked the command to end; the exit code is the shell's, 128+n."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by signal {number}", exit_code=128 + number)
+        super().__init__(f"interrupted by {ENDING[number]}", exit_code=128 + number)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -48,6 +48,11 @@ class Running:
         code = self.process.wait(timeout)
         return Result(self.args, code, self._read("stdout"), self._read("stderr"))
 
+    @property
+    def stdout(self) -> str:
+        """What it has printed so far."""
+        return self._read("stdout")
+
     def _read(self, name: str) -> str:
         return (self._directory / name).read_bytes().decode(errors="surrogateescape")
 
