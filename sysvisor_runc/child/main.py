@@ -317,36 +317,25 @@ def _prepare_process(process: ProcessPlan, rootfs: Rootfs) -> None:
     program.complete_environment(process, rootfs.root)
 
 
-def _label_file(process: ProcessPlan, proc: int) -> int:
-    """The file that takes the label for the next execve, from the private procfs (CVE-2019-16884); -1: no label."""
-    if not (process.apparmor or process.selinux):
-        return -1
-    for name in ("self/attr/apparmor/exec", "self/attr/exec") if process.apparmor else ("self/attr/exec",):
-        try:
-            return os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
-        except FileNotFoundError:
-            continue
-    raise ChildError("no attr/exec in procfs: the kernel has no security module for the label")
-
-
 def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
     process, channel = plan.process, wiring.channel
     path = program.find(process, rootfs.root)
     _make_working_directory(process, rootfs)
-    label_fd = _label_file(process, rootfs.proc)
+    if rootfs.proc < 0 and (process.apparmor or process.selinux):  # no mount namespace of our own: /proc is the host's
+        rootfs.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     first = 3 + process.preserve_fds
     # What the caller left open goes with the interpreter; the duplicates made next survive it, until the program's
     # execve.
     syscall("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
-    keep = [wiring.start, wiring.report, label_fd, channel.read_fd, channel.write_fd]
-    start, report, label_fd, read_fd, write_fd = (_above(fd, first) for fd in keep)
+    keep = [wiring.start, wiring.report, rootfs.proc, channel.read_fd, channel.write_fd]
+    start, report, proc, read_fd, write_fd = (_above(fd, first) for fd in keep)
     close_range = Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
     wait = [Call("close", read_fd), Call("close", write_fd)]
     if start >= 0 and not plan.start_hooks:
         # A `run` that was killed meanwhile must not leave a container running that nobody asked to start.
         wait.append(Call("read", start, bytes(1), 1, skip=stage.END, what="wait for start"))
     ready = Ready(wait, read_fd, write_fd)
-    calls = [close_range, *process_calls(process, path, wiring.last_cap, label_fd, ready)]
+    calls = [close_range, *process_calls(process, path, wiring.last_cap, proc, ready)]
     image = stage.build(calls, report_fd=report, prefix=f"exec {path}: ")
     names = "\n".join(call.what for call in calls).encode("utf-8", "surrogateescape")
     Channel(-1, write_fd).send(messages.LAUNCHED if plan.start_hooks else messages.READY, names)

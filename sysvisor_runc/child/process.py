@@ -53,9 +53,9 @@ def set_memory_policy(process: ProcessPlan) -> None:
 
 
 def process_calls(
-    process: ProcessPlan, path: str, last_cap: int, label_fd: int, ready: Ready, fork: list[Call] | None = None
+    process: ProcessPlan, path: str, last_cap: int, proc: int, ready: Ready, fork: list[Call] | None = None
 ) -> list[Call]:
-    """The calls of the last stage for `process`: identity, `fork`, working directory, `ready`, labels, seccomp, execve.
+    """The calls of the last stage for `process`: label, identity, `fork`, working directory, `ready`, seccomp, execve.
 
     A filter is loaded before the privileges go unless no_new_privs allows it after the wait; one with a listener is
     loaded before the wait in any case, while the host is there to take the listener.
@@ -67,7 +67,7 @@ def process_calls(
     seccomp = process.seccomp
     no_new_privs = process.identity.no_new_privs
     load = [] if seccomp is None else _seccomp_calls(seccomp, ready)
-    calls = [Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0), Call("prctl", PR_SET_NAME, b"sysvisor-runc\0", 0, 0, 0)]
+    calls = _first_calls(process, proc)
     directory, enter = _working_directory(process.cwd)
     calls.append(directory)
     late_fork = list(fork or ())
@@ -85,9 +85,6 @@ def process_calls(
         calls.append(Call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     late = load if no_new_privs else []
     calls += [*late, *ready.calls] if seccomp is not None and seccomp.notify else [*ready.calls]
-    if label_fd >= 0:
-        label = _label(process)
-        calls.append(Call("write", label_fd, label, len(label), flags=SAY_WHY, what="set the label for the program"))
     if late and seccomp is not None and not seccomp.notify:
         calls += late
     argv = [os.fsencode(arg) for arg in process.args]
@@ -125,5 +122,37 @@ def _seccomp_calls(seccomp: SeccompFilter, ready: Ready) -> list[Call]:
     ]
 
 
-def _label(process: ProcessPlan) -> bytes:
-    return f"exec {process.apparmor}".encode() if process.apparmor else process.selinux.encode()
+def _first_calls(process: ProcessPlan, proc: int) -> list[Call]:
+    calls = [Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0), Call("prctl", PR_SET_NAME, b"sysvisor-runc\0", 0, 0, 0)]
+    return calls if proc < 0 else [*calls, *label_calls(process, proc)]
+
+
+def label_calls(process: ProcessPlan, proc: int) -> list[Call]:
+    """Set the label that the program's execve brings, through the procfs `proc`: not the container's (CVE-2019-16884).
+
+    The file is opened by the very program that writes it: since Linux 5.13 nobody else may, not even the process that
+    we were before an execve.
+    """
+    if process.apparmor:
+        label, what = f"exec {process.apparmor}", f"apply apparmor profile {process.apparmor!r} (enabled and loaded?)"
+    elif process.selinux:
+        label, what = process.selinux, f"apply selinux label {process.selinux!r}"
+    else:
+        return []
+    path = "self/attr/exec"
+    if process.apparmor and _exists("self/attr/apparmor/exec", proc):  # its own since Linux 5.8, beside other modules'
+        path = "self/attr/apparmor/exec"
+    opened, data = stage.Result(), label.encode("utf-8", "surrogateescape")
+    how = (os.O_WRONLY | os.O_CLOEXEC).to_bytes(24, "little")  # struct open_how: flags, mode, resolve
+    return [
+        Call("openat2", proc, path.encode() + b"\0", how, len(how), store=opened, what=what),
+        Call("write", opened, data, len(data), what=what),
+    ]
+
+
+def _exists(path: str, directory: int) -> bool:
+    try:
+        os.stat(path, dir_fd=directory)
+    except OSError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from sysvisor_runc.cgroup.exec_paths import join_paths
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.child import program, stage
 from sysvisor_runc.child.channel import Channel, pair
-from sysvisor_runc.child.process import Ready, process_calls, set_memory_policy, use_cpus
+from sysvisor_runc.child.process import Ready, label_calls, process_calls, set_memory_policy, use_cpus
 from sysvisor_runc.child.stage import Call, Slot
 from sysvisor_runc.errors import CgroupError, LaunchError, reason
 from sysvisor_runc.kernel import capability
@@ -203,8 +203,7 @@ class _Join:
             return LaunchError("unable to start container process: the process ended unexpectedly", exit_code=255)
         conversation = Conversation()
         terminal = 0 if self.process.get("terminal") else -1
-        label = 0 if self.plan.apparmor or self.plan.selinux else -1
-        calls = self._calls(path, -1, -1, label, terminal, Channel(-1, -1))
+        calls = self._calls(path, -1, -1, -1, terminal, Channel(-1, -1))
         conversation.calls = [call.what for call in calls]
         error = conversation.stage_failure(report)
         error.exit_code = 255
@@ -226,11 +225,11 @@ class _Join:
                     os.dup2(slave, fd)
             first = 3 + self.plan.preserve_fds
             syscall("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
-            label = self._label_file()
-            kept = [_above(fd, first) for fd in (self.init, report, pids, label, inner.read_fd, inner.write_fd)]
-            init, report, pids, label, read_fd, write_fd = kept
+            proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            kept = [_above(fd, first) for fd in (self.init, report, pids, proc, inner.read_fd, inner.write_fd)]
+            init, report, pids, proc, read_fd, write_fd = kept
             self.root = _above(self.root, first) if self.record["flags"].get("noPivot") else -1
-            calls = self._calls(path, init, pids, label, 0 if slave >= 0 else -1, Channel(read_fd, write_fd))
+            calls = self._calls(path, init, pids, proc, 0 if slave >= 0 else -1, Channel(read_fd, write_fd))
             image = stage.build(calls, report_fd=report)
             os.execve(stage.memory_file(image), ["sysvisor-runc", "init"], {})
         except OSError as error:
@@ -246,22 +245,15 @@ class _Join:
             limits.set_io_priority(0, self.process["ioPriority"])
         set_memory_policy(self.plan)
 
-    def _label_file(self) -> int:
-        if not (self.plan.apparmor or self.plan.selinux):
-            return -1
-        return os.open("/proc/thread-self/attr/exec", os.O_WRONLY | os.O_CLOEXEC)
-
-    def _calls(self, path: str, init: int, pids: int, label: int, terminal: int, channel: Channel) -> list[Call]:
+    def _calls(self, path: str, init: int, pids: int, proc: int, terminal: int, channel: Channel) -> list[Call]:
         flags = 0
         for entry in (self.record["spec"].get("linux") or {}).get("namespaces") or ():
             flags |= NAMESPACES[entry["type"]][0]
         first = 3 + self.plan.preserve_fds
         pid = Slot()
         calls = [Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)]
-        if label >= 0:
-            # Before the fork: the file belongs to this very task, and what it says passes on to the child.
-            text = f"exec {self.plan.apparmor}".encode() if self.plan.apparmor else self.plan.selinux.encode()
-            calls.append(Call("write", label, text, len(text), what="set the label for the program"))
+        # Before the fork: the file belongs to this very task, and what it says passes on to the child.
+        calls += label_calls(self.plan, proc)
         if flags:
             calls.append(Call("setns", init, flags, what="join the container's namespaces"))
         if self.record["flags"].get("noPivot"):
