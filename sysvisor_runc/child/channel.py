@@ -18,11 +18,7 @@ LISTENER = b"L"
 READY = b"R"
 FAILED = b"E"
 WARNING = b"W"
-LAUNCHED = b"P"
 DEBUG = b"D"
-
-# Begins what init says once nobody is at the channel any more: in place of the index of a call of the last stage.
-LATE = b"\xff\xff\xff\xff"
 
 _PAYLOAD_MAX = 1 << 16
 

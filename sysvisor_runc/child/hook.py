@@ -1,6 +1,6 @@
 """Run one OCI hook: a program with the container's state on its standard input and perhaps a deadline.
 
-Used by the child for createContainer and startContainer, by the launch for the others. May import kernel only; loads
+Used by the child for createContainer, by the launch for the others. May import kernel only; loads
 nothing when it runs, since the child's imports are sealed by then.
 """
 
@@ -58,13 +58,22 @@ def run_hook(hook: Hook, state: bytes, *, inherited: list[str] | None = None) ->
         _exec(hook, stdin[0], output[1], hook.env if hook.env is not None else inherited)
     os.close(stdin[0])
     os.close(output[1])
+    await_hook(hook, pid, pidfd, stdin[1], output[0], state)
+
+
+def await_hook(hook: Hook, pid: int, pidfd: int, stdin: int, output: int, state: bytes) -> None:
+    """Feed `state` to the hook that runs as our child `pid`, and wait for its end; closes the three descriptors.
+
+    Raises:
+        HookError: it exited with a code other than 0, died by a signal, or overran its timeout.
+    """
     try:
-        said = _converse(hook, pidfd, stdin[1], output[0], state)
+        said = _converse(hook, pidfd, stdin, output, state)
     except BaseException:  # its deadline, or a signal that ends us: nobody would wait for it any more
         syscall("pidfd_send_signal", pidfd, _SIGKILL, 0, 0)
         raise
     finally:
-        os.close(output[0])
+        os.close(output)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)

@@ -331,16 +331,14 @@ def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
     start, report, proc, read_fd, write_fd = (_above(fd, first) for fd in keep)
     close_range = Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
     wait = [Call("close", read_fd), Call("close", write_fd)]
-    if start >= 0 and not plan.start_hooks:
+    if start >= 0:
         # A `run` that was killed meanwhile must not leave a container running that nobody asked to start.
         wait.append(Call("read", start, bytes(1), 1, skip=stage.END, what="wait for start"))
     ready = Ready(wait, read_fd, write_fd)
     calls = [close_range, *process_calls(process, path, wiring.last_cap, proc, ready)]
     image = stage.build(calls, report_fd=report, prefix=f"exec {path}: ")
     names = "\n".join(call.what for call in calls).encode("utf-8", "surrogateescape")
-    Channel(-1, write_fd).send(messages.LAUNCHED if plan.start_hooks else messages.READY, names)
-    if plan.start_hooks:
-        _started_here(plan, wiring, start, report)
+    Channel(-1, write_fd).send(messages.READY, names)
     os.execve(stage.memory_file(image), ["sysvisor-runc", "init"], {})
 
 
@@ -355,19 +353,3 @@ def _make_working_directory(process: ProcessPlan, rootfs: Rootfs) -> None:
         os.close(paths.make_directory(rootfs.root, process.cwd))
     except OSError:
         pass  # the stage's chdir says what is wrong with it, as the user whom it concerns
-
-
-def _started_here(plan: ChildPlan, wiring: Wiring, start: int, report: int) -> None:
-    """startContainer hooks run after `start`, in the container, before the program: this process waits itself."""
-    if start >= 0 and not os.read(start, 1):
-        os._exit(FAILED_EXIT)
-    try:
-        for entry in plan.start_hooks:
-            hook.run_hook(entry, wiring.state("created"), inherited=plan.process.env)
-    except hook.HookError as error:
-        text = messages.LATE + str(error).encode("utf-8", "surrogateescape")
-        try:
-            os.write(start, text)  # exec.fifo, open for both: `start` reads it
-        except OSError:
-            os.write(report, text)  # a `run`: start is the end of a pipe that only reads
-        os._exit(FAILED_EXIT)

@@ -146,7 +146,6 @@ class ChildPlan:
         "root_readonly",
         "rootfs_tree",
         "runtime_hooks",
-        "start_hooks",
         "sysctl",
         "time_offsets",
     )
@@ -170,7 +169,6 @@ class ChildPlan:
         self.console: ConsolePlan | None = None
         self.runtime_hooks = False
         self.container_hooks: list[Hook] = []
-        self.start_hooks: list[Hook] = []
 
     def describe(self) -> list[str]:
         """One line for each operation, in the order in which the child performs them."""
@@ -198,5 +196,4 @@ class ChildPlan:
             lines.append(f"domainname {self.domainname}")
         lines += [f"sysctl {path} = {value}" for path, value in self.sysctl]
         lines += [operation.describe() for operation in self.finish]
-        lines += [hook.describe() for hook in self.start_hooks]
         return lines + self.process.describe()

@@ -4,7 +4,6 @@ The drivers (blocking for the short commands, asyncio where a gRPC call is await
 
     building --RUNTIME_HOOKS--> building   run prestart and createRuntime, then GO_ON
     building --CONSOLE--------> building   take the terminal, then GO_ON
-    building --LAUNCHED-------> waiting    startContainer hooks are the child's own: it waits for start itself
     building --READY----------> staged     the last stage is about to run
     staged ----LISTENER-------> staged     take the seccomp listener, then GO_ON
     staged ----end------------> launched   the last stage has closed its end: identity and working directory stand
@@ -18,7 +17,6 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.errors import LaunchError
 
 BUILDING = "building"
-WAITING = "waiting"
 STAGED = "staged"
 LAUNCHED = "launched"
 FAILED = "failed"
@@ -26,7 +24,6 @@ FAILED = "failed"
 _NEXT = {
     (BUILDING, messages.RUNTIME_HOOKS): BUILDING,
     (BUILDING, messages.CONSOLE): BUILDING,
-    (BUILDING, messages.LAUNCHED): WAITING,
     (BUILDING, messages.READY): STAGED,
     (STAGED, messages.LISTENER): STAGED,
 }
@@ -61,7 +58,7 @@ class Conversation:
         if following is None:
             raise LaunchError(f"unexpected message {kind!r} from the container's init in state {self.state!r}")
         self.state = following
-        if kind in (messages.READY, messages.LAUNCHED):
+        if kind == messages.READY:
             self.calls = payload.decode("utf-8", "surrogateescape").split("\n")
 
     def ended(self, report: bytes) -> None:
@@ -73,17 +70,15 @@ class Conversation:
         if report:
             self.state = FAILED
             raise self.stage_failure(report)
-        if self.state not in (STAGED, WAITING):
+        if self.state != STAGED:
             self.state = FAILED
             raise InitVanished
         self.state = LAUNCHED
 
     def stage_failure(self, report: bytes) -> LaunchError:
-        """What a report means: index of a call of the last stage and errno, a u32 each, or the text of a late failure."""
+        """What a report means: index of a call of the last stage and errno, a u32 each."""
         import os
 
-        if report.startswith(messages.LATE):
-            return init_failure(report[len(messages.LATE) :].decode("utf-8", "replace"))
         index, number = int.from_bytes(report[:4], "little"), int.from_bytes(report[4:8], "little")
         what = self.calls[index] if index < len(self.calls) else f"call {index}"
         text = os.strerror(number)

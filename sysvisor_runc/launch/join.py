@@ -53,15 +53,17 @@ class Joining:
         affinity: CPUs to run on from before the cgroup is joined; None leaves the caller's.
         seccomp: the filter of the plan, with where its listener goes.
         console_socket: where the terminal's master goes; "" to keep it for a relay.
+        stdio: what the process gets for stdin, stdout and stderr; None: ours, or its terminal.
     """
 
-    __slots__ = ("affinity", "cgroups", "console_socket", "detached", "seccomp")
+    __slots__ = ("affinity", "cgroups", "console_socket", "detached", "seccomp", "stdio")
 
     def __init__(self) -> None:
         self.affinity: list[int] | None = None
         self.cgroups: list[str] = []
         self.console_socket = ""
         self.detached = False
+        self.stdio: tuple[int, int, int] | None = None
         self.seccomp: Filter | None = None
 
 
@@ -75,8 +77,10 @@ class Joined:
         self.console = console
 
 
-def join(record: Record, init: int, process: Process, plan: ProcessPlan, joining: Joining) -> Joined:
+def join(record: Record, init: int, process: Process, plan: ProcessPlan, joining: Joining, *, path: str = "") -> Joined:
     """Start `process` in the container whose init is behind the pidfd `init`; returns once its program runs.
+
+    The program is at `path`, or found by the name that is its first argument.
 
     Raises:
         LaunchError: the program cannot be executed (exit code 255), or a namespace or cgroup cannot be joined.
@@ -84,7 +88,7 @@ def join(record: Record, init: int, process: Process, plan: ProcessPlan, joining
     root = _open_root(record, init)
     try:
         program.complete_environment(plan, root)
-        path = program.find(plan, root)
+        path = path or program.find(plan, root)
         return _Join(record, init, process, plan, joining, root).start(path)
     except program.ProgramNotFound as error:
         raise LaunchError(f"unable to start container process: {error}", exit_code=255) from error
@@ -220,9 +224,9 @@ class _Join:
                 os.write(fd, b"0")
             use_cpus(self.plan.affinity)
             self._limits()
-            if slave >= 0:
-                for fd in (0, 1, 2):
-                    os.dup2(slave, fd)
+            stdio = self.joining.stdio if slave < 0 else (slave, slave, slave)
+            for number, fd in enumerate(stdio or ()):
+                os.dup2(fd, number)
             first = 3 + self.plan.preserve_fds
             syscall("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
             proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

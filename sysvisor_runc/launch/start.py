@@ -6,7 +6,6 @@ import errno
 import os
 import select
 
-from sysvisor_runc.child.channel import LATE
 from sysvisor_runc.errors import StateError, reason
 from sysvisor_runc.launch.interrupt import check
 from sysvisor_runc.launch.steps import reached
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.record import Record
 
 _START = b"0"
-_REPORT_MAX = 1 << 16
+_REPORT_MAX = 8
 
 
 def release(created: Created) -> None:
@@ -32,6 +31,11 @@ def release(created: Created) -> None:
     """
     check()
     reached("start")
+    found = created.plan.hooks["startContainer"]
+    if found:
+        from sysvisor_runc.launch.inside import run_start_hooks
+
+        run_start_hooks(found, created.record, created.child.pidfd, created.plan.child.process.identity)
     os.write(created.start, _START)
     os.close(created.start)
     os.set_blocking(created.report, True)
@@ -62,20 +66,42 @@ def start(entry: Entry, record: Record) -> None:
             raise StateError("cannot start a container that has stopped") from error
         raise StateError(f"open {entry.path}/{Entry.FIFO}: {reason(error)}") from error
     reached("start")
-    failure = _start_and_await_execve(entry, fifo)
+    declared = record["spec"].get("hooks") or {}
+    if declared.get("startContainer"):
+        _run_start_hooks(record, declared)
+    _start_and_await_execve(entry, fifo)
     reached("started")
-    if failure:
-        from sysvisor_runc.launch.conversation import init_failure
-
-        raise init_failure(failure)
     os.unlink(Entry.FIFO, dir_fd=entry.dirfd)
     record["status"] = "running"
     entry.save(record)
     entry.unlock()
     reached("poststart")
-    declared = record["spec"].get("hooks") or {}
     if declared.get("poststart"):
         _poststart(record, declared)
+
+
+def _run_start_hooks(record: Record, declared: Hooks) -> None:
+    """Run them in the container; its init is ended where one fails, for it shall not be started any more."""
+    from sysvisor_runc.kernel import capability
+    from sysvisor_runc.kernel.prctl import capget
+    from sysvisor_runc.launch.inside import run_start_hooks
+    from sysvisor_runc.plan.hooks import parse_hooks
+    from sysvisor_runc.plan.process import process_plan
+    from sysvisor_runc.state import process
+
+    linux = record["spec"].get("linux") or {}
+    in_userns = any(n["type"] == "user" for n in linux.get("namespaces") or ())
+    held = (1 << capability.last_cap() + 1) - 1 if in_userns else capget()[1]
+    identity = process_plan(record["spec"]["process"], held=held).identity
+    init = process.open_init(record)
+    try:
+        run_start_hooks(parse_hooks(declared, "startContainer"), record, init, identity)
+    except BaseException:
+        process.send_signal(init, 9)
+        process.wait_exit(init)
+        raise
+    finally:
+        os.close(init)
 
 
 def _poststart(record: Record, declared: Hooks) -> None:
@@ -89,8 +115,8 @@ def _poststart(record: Record, declared: Hooks) -> None:
     hooks.run_hooks_tolerantly(parse_hooks(declared, "poststart"), state)
 
 
-def _start_and_await_execve(entry: Entry, fifo: int) -> str:
-    """Write the byte and wait until init executes the program, or ends; what it said in that case.
+def _start_and_await_execve(entry: Entry, fifo: int) -> None:
+    """Write the byte and wait until init executes the program, or ends.
 
     Init has the pipe open for both, until then: once we have closed our writing end, the reading one is hung up when
     init's goes.
@@ -105,9 +131,8 @@ def _start_and_await_execve(entry: Entry, fifo: int) -> str:
         poll = select.poll()
         poll.register(reader, 0)
         poll.poll()
-        left = os.read(reader, _REPORT_MAX)
+        left = os.read(reader, 1)
     finally:
         os.close(reader)
     if left.startswith(_START):
         raise StateError("cannot start a container that has stopped")
-    return left.removeprefix(LATE).decode("utf-8", "replace")

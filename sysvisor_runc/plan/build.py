@@ -217,7 +217,6 @@ def _hooks(plan: Plan, hooks: Hooks) -> None:
         plan.hooks[kind] = parse_hooks(hooks, kind)
     plan.child.runtime_hooks = bool(plan.hooks["prestart"] or plan.hooks["createRuntime"])
     plan.child.container_hooks = plan.hooks["createContainer"]
-    plan.child.start_hooks = plan.hooks["startContainer"]
 
 
 def _sysctl_path(key: str) -> str:

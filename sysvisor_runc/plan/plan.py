@@ -93,6 +93,6 @@ class Plan:
             host.append(f"oom_score_adj {self.oom_score_adj}")
         host += [f"rlimit {name} {soft} {hard}" for _, name, soft, hard in self.rlimits]
         host += [f"move network device {old} as {new}" for old, new in self.net_devices.items()]
-        for kind in ("prestart", "createRuntime", "poststart"):
+        for kind in ("prestart", "createRuntime", "startContainer", "poststart"):
             host += [hook.describe() for hook in self.hooks.get(kind, [])]
         return [f"host: {line}" for line in host] + [f"child: {line}" for line in self.child.describe()]
