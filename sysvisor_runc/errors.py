@@ -8,10 +8,12 @@ class SysvisorError(Exception):
     """A failure that a person can act on, told in one line.
 
     `message` names what failed, on what, and why; lower-case, no full stop.
-    `hint` says what to do now. `exit_code` is the command's, 1 as in runc.
+    `hint` says what to do now. `exit_code` is the command's, 1 as in runc. `bare`: the message is the container's rather
+    than ours, and is told without our name before it.
     """
 
     exit_code = 1
+    bare = False
 
     def __init__(self, message: str, *, hint: str | None = None, exit_code: int | None = None) -> None:
         super().__init__(message)

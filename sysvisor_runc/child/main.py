@@ -33,7 +33,9 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
+_RIGHTS_MAX = 253  # SCM_MAX_FD
 FAILED_EXIT = 1
+_ENDING = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM: end an init that has not been started yet
 
 
 class Wiring:
@@ -48,10 +50,11 @@ class Wiring:
         last_cap: the kernel's highest capability.
         state: the container's state for hooks, as JSON with the pid to be filled in by `pid_mark`.
         leaf: v2: `cgroup.procs` of the delegated leaf, joined once the cgroup namespace is unshared; -1: none.
+        late: a socket that brings `join` and `leaf` where the cgroups are made after the clone; -1: they are there.
         reached: called with the name of each step, for fault injection; None in ordinary runs.
     """
 
-    __slots__ = ("channel", "join", "last_cap", "leaf", "reached", "report", "start", "state", "trees")
+    __slots__ = ("channel", "join", "last_cap", "late", "leaf", "reached", "report", "start", "state", "trees")
 
     def __init__(self, channel: Channel, trees: dict[int, int], start: int, report: int, last_cap: int) -> None:
         self.channel = channel
@@ -61,6 +64,7 @@ class Wiring:
         self.last_cap = last_cap
         self.join: list[int] = []
         self.leaf = -1
+        self.late = -1
         self.state: Callable[[str], bytes] = lambda status: b"{}"
         self.reached: Callable[[str], None] | None = None
 
@@ -107,6 +111,8 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     if channel.receive() is None:
         raise ChildError("the command that launches the container is gone")
     reached("child-cgroup")
+    if wiring.late >= 0:
+        _take_late(wiring)
     for fd in wiring.join:
         os.write(fd, b"0")
     use_cpus(plan.process.affinity)
@@ -167,6 +173,21 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
 
 def _nothing(step: str) -> None:
     pass
+
+
+def _take_late(wiring: Wiring) -> None:
+    """Take the files of the cgroups off the socket: one message, `L` if the last file is the leaf's (unix(7))."""
+    import _socket  # loaded by the host already, which made the socket
+
+    link = _socket.socket(fileno=wiring.late)
+    word, ancillary, _, _ = link.recvmsg(1, _socket.CMSG_SPACE(4 * _RIGHTS_MAX), _socket.MSG_CMSG_CLOEXEC)
+    link.close()
+    if not word:
+        raise ChildError("the command that launches the container is gone")
+    for _, _, data in ancillary:
+        wiring.join += [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
+    if word == b"L":
+        wiring.leaf = wiring.join.pop()
 
 
 def preload(plan: ChildPlan) -> None:
@@ -335,7 +356,8 @@ def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
         # A `run` that was killed meanwhile must not leave a container running that nobody asked to start.
         wait.append(Call("read", start, bytes(1), 1, skip=stage.END, what="wait for start"))
     ready = Ready(wait, read_fd, write_fd)
-    calls = [close_range, *process_calls(process, path, wiring.last_cap, proc, ready)]
+    calls = [close_range, *map(stage.end_on, _ENDING)]
+    calls += process_calls(process, path, wiring.last_cap, proc, ready)
     image = stage.build(calls, report_fd=report, prefix=f"exec {path}: ")
     names = "\n".join(call.what for call in calls).encode("utf-8", "surrogateescape")
     Channel(-1, write_fd).send(messages.READY, names)

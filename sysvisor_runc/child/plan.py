@@ -42,6 +42,7 @@ class ProcessPlan:
         apparmor, selinux: label for the program's execve, empty for none.
         keyring: name of the session keyring to join, empty for none.
         affinity: the CPUs that the program runs on, None for all.
+        rlimits: (resource, name, soft, hard), set last: what a program may have can be too little for us.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class ProcessPlan:
         "memory_policy",
         "personality",
         "preserve_fds",
+        "rlimits",
         "seccomp",
         "selinux",
         "umask",
@@ -74,6 +76,7 @@ class ProcessPlan:
         self.keyring = ""
         self.seccomp: SeccompFilter | None = None
         self.affinity: list[int] | None = None
+        self.rlimits: list[tuple[int, str, int, int]] = []
 
     def describe(self) -> list[str]:
         """One line for each thing that happens, in order."""

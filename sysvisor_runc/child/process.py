@@ -67,20 +67,21 @@ def process_calls(
     seccomp = process.seccomp
     no_new_privs = process.identity.no_new_privs
     load = [] if seccomp is None else _seccomp_calls(seccomp, ready)
-    calls = _first_calls(process, proc)
-    directory, enter = _working_directory(process.cwd)
-    calls.append(directory)
+    start = _first_calls(process, proc)
+    start += [_rlimit_call(*limit) for limit in process.rlimits]
     late_fork = list(fork or ())
+    may_search = process.identity.may_search()
+    opening, entering = _change_directory(process.cwd, tolerant=not may_search)
+    # Before a filter is loaded, which need not allow openat2(2).
+    start.append(opening)
     if seccomp is not None and not no_new_privs:
         if seccomp.notify or not seccomp.may_fork:
-            calls += late_fork
+            start += late_fork
             late_fork = []
-        calls += load
-    calls += identity.calls(process.identity, last_cap)
-    # A change of ids may have switched it on again (fs.suid_dumpable).
-    calls.append(Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0))
-    calls += late_fork
-    calls.append(enter)
+        start += load
+    # A change of ids may have switched dumpable on again (fs.suid_dumpable).
+    become = [*identity.calls(process.identity, last_cap), Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0), *late_fork]
+    calls = []
     if no_new_privs:
         calls.append(Call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     late = load if no_new_privs else []
@@ -90,21 +91,34 @@ def process_calls(
     argv = [os.fsencode(arg) for arg in process.args]
     envp = [os.fsencode(entry) for entry in process.env]
     calls.append(Call("execve", os.fsencode(path) + b"\0", argv, envp, flags=SAY_WHY, what=f"exec {path}"))
-    return calls
+    if may_search:
+        return [*start, *become, entering, *calls]
+    # A directory that the user may not enter is fine if root may, and the other way round (as with runc): once we are
+    # in it, the list goes on behind the one that tries as the user.
+    as_user = [*become, *_change_directory(process.cwd, tolerant=False), *calls]
+    entering.skip = len(as_user)
+    return [*start, entering, *as_user, *become, *calls]
 
 
-def _working_directory(cwd: str) -> tuple[Call, Call]:
-    """Open the working directory, and change to what was opened.
+def _rlimit_call(resource: int, name: str, soft: int, hard: int) -> Call:
+    """struct rlimit64 is the soft and the hard limit, a u64 each (prlimit(2))."""
+    value = soft.to_bytes(8, "little") + hard.to_bytes(8, "little")
+    return Call("prlimit64", 0, resource, value, 0, what=f"error setting rlimit {name} to {soft}:{hard}")
 
-    Never through a magic link: /proc/self/fd/N may lead out of the root file system (CVE-2024-21626), and a link
-    swapped in between looking and changing would, too.
+
+def _change_directory(cwd: str, *, tolerant: bool) -> tuple[Call, Call]:
+    """Open the working directory, and change to what was opened; `tolerant`: go on where either fails.
+
+    Never through a magic link: /proc/self/fd/N may lead out of the root file system (CVE-2024-21626), and so would a
+    link that is swapped in between looking and changing.
     """
     found, what = stage.Result(), f"chdir to cwd ({cwd!r})"
-    how = b"".join(
-        n.to_bytes(8, "little") for n in (os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS)
-    )
+    flags = stage.IGNORE_ERROR if tolerant else 0
+    words = (os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS)
+    how = b"".join(n.to_bytes(8, "little") for n in words)
     path = os.fsencode(cwd) + b"\0"
-    return Call("openat2", _AT_FDCWD, path, how, len(how), store=found, what=what), Call("fchdir", found, what=what)
+    opening = Call("openat2", _AT_FDCWD, path, how, len(how), store=found, flags=flags, what=what)
+    return opening, Call("fchdir", found, flags=flags, what=what)
 
 
 def _seccomp_calls(seccomp: SeccompFilter, ready: Ready) -> list[Call]:

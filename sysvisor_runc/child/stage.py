@@ -32,6 +32,11 @@ _ERRNO_TEXTS = 81
 # ENOSYS ELOOP ELIBBAD
 _EXECVE_ERRORS = (1, 2, 5, 7, 8, 11, 12, 13, 14, 20, 21, 22, 23, 24, 26, 36, 38, 40, 80)
 _ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
+# A signal handler that ends the program with 128 and the signal's number. As instructions:
+#   x86_64:  lea edi, [rdi+128]; mov eax, 231 (exit_group); syscall
+#   aarch64: add w0, w0, #128; mov x8, #94 (exit_group); svc #0
+_HANDLER = {"x86_64": "8dbf80000000b8e70000000f05", "aarch64": "00000211c80b80d2010000d4"}
+_SA_RESTORER = 0x04000000  # x86_64 delivers no signal without one; the handler does not return to it
 
 MFD_CLOEXEC = 1
 MFD_ALLOW_SEALING = 2
@@ -102,6 +107,17 @@ class Call:
         self.store = store
         self.skip = skip
         self.what = what or name
+
+
+def end_on(signal: int) -> Call:
+    """Have `signal` end the program. As the first process of a pid namespace it would ignore it (pid_namespaces(7)).
+
+    The program's execve puts the default back.
+    """
+    handler = _TEXT_AT + 64 + 2 * 56 + len(CODE[MACHINE]) // 2
+    # struct kernel_sigaction: handler, flags, restorer, mask; both architectures have it so.
+    action = b"".join(map(_u64, (handler, _SA_RESTORER, handler, 0)))
+    return Call("rt_sigaction", signal, action, 0, 8, flags=IGNORE_ERROR)
 
 
 class _Layout:
@@ -213,7 +229,7 @@ def _errno_table(layout: _Layout) -> tuple[int, bytes]:
 
 def _elf(data: bytes) -> bytes:
     """A static executable: the code readable and executable at _TEXT_AT, `data` writable at _DATA_AT."""
-    code = bytes.fromhex(CODE[MACHINE])
+    code = bytes.fromhex(CODE[MACHINE] + _HANDLER[MACHINE])
     text_size = 64 + 2 * 56 + len(code)
     header = b"\x7fELF\x02\x01\x01" + bytes(9)
     header += (2).to_bytes(2, "little") + _ELF_MACHINE[MACHINE].to_bytes(2, "little") + (1).to_bytes(4, "little")

@@ -10,7 +10,7 @@ from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch.join import Joining, join
 from sysvisor_runc.launch.pidfile import write_pid_file
-from sysvisor_runc.plan.process import cpu_list, memory_policy, process_plan
+from sysvisor_runc.plan.process import cpu_list, memory_policy, process_plan, rlimits
 from sysvisor_runc.state import lifecycle, process
 from sysvisor_runc.state.observe import observe
 from sysvisor_runc.state.store import Store
@@ -138,6 +138,7 @@ def _plan(options: Options, record: Record, wanted: Process, joining: Joining) -
     _, held, _ = capget()
     plan = process_plan(wanted, held=(1 << capability.last_cap() + 1) - 1 if in_userns else held)
     plan.preserve_fds = preserved(options)
+    plan.rlimits = rlimits(wanted)
     profile = linux.get("seccomp")
     if profile and profile.get("defaultAction"):
         from sysvisor_runc.plan import seccomp

@@ -67,11 +67,12 @@ def report(error: BaseException, verb: str, shared: Store) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     usage = isinstance(error, UsageError)
+    bare = isinstance(error, SysvisorError) and error.bare
     message = " ".join(_message(error).split("\n"))
-    if not usage:
+    if not (usage or bare):
         message = _LEAD.get(verb, "") + message
     if not _logged(message, shared):
-        line = message if message.startswith(NAME) else f"{NAME}: {message}"
+        line = message if bare or message.startswith(NAME) else f"{NAME}: {message}"
         _to_stderr(log.printable(line))
     if "debug" in shared and not usage:
         _show_traceback(error, "log" in shared)

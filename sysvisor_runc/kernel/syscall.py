@@ -51,7 +51,7 @@ _X86_64 = {
     "exit_group": 231, "set_mempolicy": 238, "keyctl": 250, "ioprio_set": 251, "unshare": 272, "signalfd4": 289,
     "prlimit64": 302, "name_to_handle_at": 303, "open_by_handle_at": 304, "setns": 308, "sched_setattr": 314,
     "seccomp": 317, "bpf": 321, "execveat": 322, "memfd_create": 319, "quotactl": 179, "chroot": 161, "chdir": 80,
-    "rt_sigprocmask": 14, "socket": 41, "fcntl": 72, "getpid": 39, "statfs": 137, "fstatfs": 138,
+    "rt_sigaction": 13, "rt_sigprocmask": 14, "socket": 41, "fcntl": 72, "getpid": 39, "statfs": 137, "fstatfs": 138,
     "fchownat": 260,
 }  # fmt: skip
 _AARCH64 = {
@@ -61,7 +61,8 @@ _AARCH64 = {
     "sethostname": 161, "setdomainname": 162, "mount": 40, "umount2": 39, "sched_setaffinity": 122, "exit_group": 94,
     "set_mempolicy": 237, "keyctl": 219, "ioprio_set": 30, "unshare": 97, "signalfd4": 74, "prlimit64": 261,
     "name_to_handle_at": 264, "open_by_handle_at": 265, "setns": 268, "sched_setattr": 274, "seccomp": 277, "bpf": 280,
-    "execveat": 281, "memfd_create": 279, "quotactl": 60, "chroot": 51, "chdir": 49, "rt_sigprocmask": 135,
+    "execveat": 281, "memfd_create": 279, "quotactl": 60, "chroot": 51, "chdir": 49,
+    "rt_sigaction": 134, "rt_sigprocmask": 135,
     "socket": 198, "fcntl": 25, "getpid": 172, "statfs": 43, "fstatfs": 44,
     "fchownat": 54,
 }  # fmt: skip

@@ -212,7 +212,9 @@ class _Launch:
             return None
         from sysvisor_runc.plan import seccomp
 
-        return seccomp.compile(profile, f"{self.request.root}/@seccomp")
+        compiled = seccomp.compile(profile, f"{self.request.root}/@seccomp")
+        log.debug(f"seccomp filter flags: {compiled.flags}")
+        return compiled
 
     def _check_rootfs(self) -> None:
         try:
@@ -393,7 +395,7 @@ class _Launch:
             finally:
                 os.close(fd)
         reached("limits")
-        limits.set_rlimits(child.pid, plan.rlimits)
+        limits.raise_rlimits(child.pid, plan.rlimits)
         limits.set_oom_score_adj(child.pid, plan.oom_score_adj, plan.oom_score_adj_min)
         if plan.io_priority is not None:
             limits.set_io_priority(child.pid, plan.io_priority)

@@ -40,7 +40,7 @@ def run_hooks(hooks: list[Hook], state: bytes) -> None:
 
 
 def run_hooks_tolerantly(hooks: list[Hook], state: bytes) -> None:
-    """Run them all; a failure is a warning (poststart and poststop, runtime.md "Lifecycle")."""
+    """Run them all; a failure is a warning (poststop, runtime.md "Lifecycle")."""
     for hook in hooks:
         try:
             with waiting():

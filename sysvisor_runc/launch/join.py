@@ -28,7 +28,6 @@ from sysvisor_runc.launch.conversation import STAGED, Conversation
 from sysvisor_runc.launch.ids import on_host
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.plan.namespaces import NAMESPACES
-from sysvisor_runc.plan.process import rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -243,7 +242,7 @@ class _Join:
 
     def _limits(self) -> None:
         """What needs the host's privileges and is inherited by the process inside."""
-        limits.set_rlimits(0, rlimits(self.process))
+        limits.raise_rlimits(0, self.plan.rlimits)
         limits.set_oom_score_adj(os.getpid(), self.process.get("oomScoreAdj"), None)
         if "ioPriority" in self.process:
             limits.set_io_priority(0, self.process["ioPriority"])

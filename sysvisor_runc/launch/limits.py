@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.errors import LaunchError, SpecError, reason
-from sysvisor_runc.kernel.syscall import syscall
+from sysvisor_runc.kernel.syscall import buffer, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,16 +27,20 @@ _IOPRIO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDL
 _IOPRIO_WHO_PROCESS = 1
 
 
-def set_rlimits(pid: int, limits: Sequence[tuple[int, str, int, int]]) -> None:
-    """Set resource limits with prlimit(2): struct rlimit64 is the soft and the hard limit, a u64 each.
+def raise_rlimits(pid: int, limits: Sequence[tuple[int, str, int, int]]) -> None:
+    """Raise the hard limits of `pid` that lie below `limits` (prlimit(2)); 0 is this process.
+
+    The values themselves are the last stage's to set: as low as some are, nothing of ours would get that far.
 
     Raises:
-        LaunchError: a limit cannot be set, such as one above the caller's own hard limit.
+        LaunchError: a limit cannot be raised: it lies above the caller's own hard limit.
     """
     for resource, name, soft, hard in limits:
-        value = soft.to_bytes(8, "little") + hard.to_bytes(8, "little")
+        held = buffer(16)
         try:
-            syscall("prlimit64", pid, resource, value, 0, operand=name)
+            syscall("prlimit64", pid, resource, 0, held, operand=name)
+            if hard > int.from_bytes(bytes(held)[8:], "little"):
+                syscall("prlimit64", pid, resource, bytes(held)[:8] + hard.to_bytes(8, "little"), 0, operand=name)
         except OSError as error:
             hint = "without CAP_SYS_RESOURCE a hard limit cannot be raised" if error.errno == 1 else None
             raise LaunchError(f"error setting rlimit {name} to {soft}:{hard}: {reason(error)}", hint=hint) from error

@@ -6,7 +6,8 @@ import errno
 import os
 import select
 
-from sysvisor_runc.errors import StateError, reason
+from sysvisor_runc.errors import LaunchError, StateError, reason
+from sysvisor_runc.kernel.syscall import syscall
 from sysvisor_runc.launch.interrupt import check
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.state import lifecycle
@@ -42,14 +43,22 @@ def release(created: Created) -> None:
     report = os.read(created.report, _REPORT_MAX)
     os.close(created.report)
     if report:
-        raise created.conversation.stage_failure(report)
+        failure = created.conversation.stage_failure(report)
+        # The program's own failure, told as init tells it when it was created before and nobody listens.
+        failure.bare = failure.message.startswith("exec ")
+        raise failure
     # The container is there for everybody, first of all for its own poststart hooks.
     created.entry.unlock()
     reached("poststart")
     if created.plan.hooks["poststart"]:
         from sysvisor_runc.launch import hooks
 
-        hooks.run_hooks_tolerantly(created.plan.hooks["poststart"], created.state("running"))
+        try:
+            hooks.run_hooks(created.plan.hooks["poststart"], created.state("running"))
+        except LaunchError:
+            created.child.kill()
+            hooks.run_hooks_tolerantly(created.plan.hooks["poststop"], created.state("stopped"))
+            raise
 
 
 def start(entry: Entry, record: Record) -> None:
@@ -112,7 +121,27 @@ def _poststart(record: Record, declared: Hooks) -> None:
     state = hooks.state_json(
         record["id"], record["ociVersion"], "running", pid, record["bundle"], record["annotations"]
     )
-    hooks.run_hooks_tolerantly(parse_hooks(declared, "poststart"), state)
+    try:
+        hooks.run_hooks(parse_hooks(declared, "poststart"), state)
+    except LaunchError:
+        _stop(record)
+        raise
+
+
+def _stop(record: Record) -> None:
+    """End a container whose poststart hook failed (runtime.md, "Lifecycle"); `delete` removes it."""
+    from sysvisor_runc.state import process
+
+    try:
+        init = process.open_init(record)
+    except StateError:
+        return  # it has ended by itself
+    try:
+        syscall("pidfd_send_signal", init, 9, 0, 0)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(init)
 
 
 def _start_and_await_execve(entry: Entry, fifo: int) -> None:

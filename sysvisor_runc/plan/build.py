@@ -207,7 +207,7 @@ def _process(plan: Plan, process: Process, linux: Linux, facts: Facts) -> None:
     plan.oom_score_adj = process.get("oomScoreAdj")
     if facts.traits is not None:
         plan.oom_score_adj_min = facts.traits.oom_score_adj_min
-    plan.rlimits = rlimits(process)
+    plan.rlimits = target.rlimits = rlimits(process)
     plan.scheduler = process.get("scheduler")
     plan.io_priority = process.get("ioPriority")
 

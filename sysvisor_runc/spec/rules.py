@@ -254,7 +254,7 @@ def check_resources(resources: LinuxResources, warn: list[str], path: str) -> No
         access = device.get("access", "")
         if not access:
             raise SpecError(f"{path}.devices[{index}].access", f"device access at {index} field cannot be empty")
-        if access.strip("rwm"):
+        if access.strip("rwma"):  # runc takes any letter; an "a" is seen in the wild and means nothing
             raise SpecError(f"{path}.devices[{index}].access", f"unknown device access {access!r}, expected r, w and m")
     if resources.get("hugepageLimits"):
         from sysvisor_runc.spec import special
