@@ -1,0 +1,66 @@
+"""user-mode-linux on this machine's own files: a cgroup layout that the machine does not have, for one script.
+
+Nothing is downloaded and nothing installed inside: the host's files are the read-only lower layer of a throw-away
+overlay. One CPU, no time namespaces, and ID-mapped mounts only of what the kernel of the package can map.
+"""
+
+import pathlib
+import platform
+import shutil
+import subprocess
+
+import pytest
+
+# The guest's init. The kernel does not pass $1… on: what it needs is written into the script.
+_INIT = r"""#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+mount -t proc proc /proc
+mount -t tmpfs -o size=100%,mode=755 tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/fs/overlayfs/overlay.ko
+mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
+cd /mnt/root
+mount -t proc proc proc; mount -t sysfs sysfs sys; mount -t devtmpfs devtmpfs dev; mount -t tmpfs tmpfs tmp
+mkdir -p dev/pts dev/shm; mount -t devpts devpts dev/pts; mount -t tmpfs tmpfs dev/shm; mount -t tmpfs tmpfs run
+mkdir -p .{results}; mount -t hostfs -o {results} none .{results}
+mkdir .old; pivot_root . .old; cd /; umount -l /.old
+if [ {version} = v2 ]; then
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    mkdir /sys/fs/cgroup/init; echo $$ >/sys/fs/cgroup/init/cgroup.procs
+else
+    mount -t tmpfs cgroup /sys/fs/cgroup
+    for name in cpu,cpuacct cpuset memory devices freezer pids blkio net_cls net_prio hugetlb none,name=systemd; do
+        mkdir /sys/fs/cgroup/$name
+        mount -t cgroup -o $name cgroup /sys/fs/cgroup/$name 2>/dev/null || rmdir /sys/fs/cgroup/$name
+    done
+fi
+sh {results}/script >{results}/output 2>&1 </dev/null
+echo $? >{results}/status
+sync; echo o >/proc/sysrq-trigger; sleep 10
+"""
+
+
+def run(directory: pathlib.Path, version: str, script: str, *, memory: str = "1G", timeout: float = 100) -> str:
+    """The output of a shell script under cgroup `version` ("v1", "v2"), which must end well; skips without UML."""
+    kernel = shutil.which("linux.uml")
+    if kernel is None or shutil.which("busybox") is None or platform.machine() != "x86_64":
+        pytest.skip("no user-mode-linux; to force it: apt-get install user-mode-linux busybox-static")
+    init = directory / "init"
+    init.write_text(_INIT.replace("{results}", str(directory)).replace("{version}", version))
+    init.chmod(0o755)
+    (directory / "script").write_text(script)
+    arguments = [f"mem={memory}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}"]
+    quiet = ["con=null", "con0=null,fd:1", "ssl=null", "panic=-1", "quiet", f"umid=sysvisor-{directory.name}"]
+    console = subprocess.run(
+        [kernel, *arguments, *quiet],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout,
+        check=False,
+    )
+    output = directory / "output"
+    assert output.exists(), console.stdout.decode(errors="replace")[-2000:]
+    text = output.read_text(errors="replace")
+    assert (directory / "status").read_text().strip() == "0", text
+    return text
