@@ -45,7 +45,18 @@ def process_plan(process: Process, *, held: int, where: str = "process") -> Proc
     plan.umask = user.get("umask")
     plan.apparmor = process.get("apparmorProfile") or ""
     plan.selinux = process.get("selinuxLabel") or ""
+    if plan.apparmor or plan.selinux:
+        _check_label(plan, where)
     return plan
+
+
+def _check_label(plan: ProcessPlan, where: str) -> None:
+    from sysvisor_runc.plan.tags import require
+
+    if plan.apparmor:
+        require("apparmor", f"{where}.apparmorProfile")
+    if plan.selinux:
+        require("selinux", f"{where}.selinuxLabel")
 
 
 def environment(env: list[str], where: str) -> list[str]:
@@ -74,6 +85,12 @@ def _capabilities(sets: CapabilitiesSpec, held: int) -> Capabilities:
         names = " ".join(n for i, n in enumerate(capability.NAMES) if lacking >> i & 1)
         log.warning(f"ignoring capabilities that the caller itself lacks: {names}")
     permitted &= held
+    if ambient:
+        from sysvisor_runc.plan import tags
+
+        if not tags.has("ambient"):
+            log.warning("ignoring ambient capabilities: support for them is not built into this program")
+            ambient = 0
     for number in range(ambient.bit_length()):
         if (ambient & ~lacking & ~(permitted & inheritable)) >> number & 1:
             name = capability.NAMES[number]

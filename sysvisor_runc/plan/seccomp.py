@@ -12,6 +12,7 @@ import struct
 from _blake2 import blake2b
 
 from sysvisor_runc.errors import SpecError
+from sysvisor_runc.plan.tags import require
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def compile(seccomp: Seccomp, cache_dir: str | None) -> Filter:  # noqa: A001  #
         SpecError: the profile is invalid, or more than the kernel takes.
         SysvisorError: libseccomp is missing or failed.
     """
+    require("seccomp", "linux.seccomp")
     key = _key(seccomp)
     entry = f"{cache_dir}/{key.hex()}" if cache_dir else ""
     result = _cached(entry, key) if entry else None
