@@ -7,24 +7,29 @@ from __future__ import annotations
 
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.cgroup.paths import container_paths
-from sysvisor_runc.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cgroup.layout import Layout
+    from sysvisor_runc.cgroup.systemd import UnitCgroup
 
 
 def open_driver(
-    layout: Layout, cgroups_path: str | None, container_id: str, *, systemd: bool = False, delegated: bool = False
+    layout: Layout,
+    cgroups_path: str | None,
+    container_id: str,
+    *,
+    unit: UnitCgroup | None = None,
+    delegated: bool = False,
 ) -> Manager:
     """The manager for a new container; an existing one's is `Manager(paths, delegated=…)` from its record.
 
+    With `unit`, systemd makes the cgroups, see `systemd.UnitCgroup`; the manager takes over once it has.
+
     Raises:
         SpecError: `cgroups_path` climbs.
-        CgroupError: the systemd driver, which does not exist yet.
+        CgroupError: systemd cannot be asked where its units are.
     """
-    if systemd:
-        raise CgroupError(
-            "the systemd cgroup driver is not available yet", hint="leave out --systemd-cgroup to use cgroupfs"
-        )
+    if unit is not None:
+        return Manager(unit.paths(layout), delegated=delegated)
     return Manager(container_paths(layout, cgroups_path, container_id), delegated=delegated)

@@ -68,12 +68,12 @@ class Manager:
 
     # ---- making and removing
 
-    def create(self, layout: Layout, *, tolerant: bool = False) -> list[str]:
+    def create(self, layout: Layout, *, tolerant: bool = False, member: int = 0) -> list[str]:
         """Make every cgroup, with v1 cpusets filled and v2 controllers passed down, ready to be joined.
 
         Returns the directories that were made, parents first: what an undo has to `rmdir`, last one first. Made ones
         are removed again where this fails midway. `tolerant` drops hierarchies that the caller may not write to
-        (rootless without limits) instead of failing.
+        (rootless without limits) instead of failing. Process `member` may be in there already: systemd put it there.
 
         Raises:
             CgroupError: a cgroup that exists already holds processes or is frozen; no permission; no cgroup mount.
@@ -87,7 +87,7 @@ class Manager:
         try:
             for path, controller in self.directories().items():
                 try:
-                    self._create_one(path, controller, tops[controller], made)
+                    self._create_one(path, controller, tops[controller], made, member)
                 except OSError as e:
                     if not (tolerant and e.errno in DENIED):
                         raise failure("mkdir", e.filename or path, e) from None
@@ -97,7 +97,7 @@ class Manager:
             raise
         return made
 
-    def _create_one(self, path: str, controller: str, top: str, made: list[str]) -> None:
+    def _create_one(self, path: str, controller: str, top: str, made: list[str], member: int) -> None:
         magic = CGROUP2_SUPER_MAGIC if controller == UNIFIED else CGROUP_SUPER_MAGIC
         if statfs(top) != magic:
             raise CgroupError(f"{top} is no cgroup file system", hint="something is mounted over it")
@@ -106,7 +106,7 @@ class Manager:
         if len(made) == before:
             from sysvisor_runc.cgroup.refusal import refuse_used
 
-            refuse_used(path, frozen=path == self._freezer_path() and self.frozen())
+            refuse_used(path, frozen=path == self._freezer_path() and self.frozen(), member=member)
         if controller == UNIFIED:
             if self.v2:
                 from sysvisor_runc.cgroup.controllers import pass_down

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from sysvisor_runc.cgroup.settings import Setting, UsageCheck
 
 
-def refuse_used(path: str, *, frozen: bool) -> None:
-    """Raise CgroupError where a cgroup that was there before holds processes, or would stop them at once."""
-    if found := pids(path):
+def refuse_used(path: str, *, frozen: bool, member: int = 0) -> None:
+    """Raise CgroupError where a cgroup that was there before holds processes but `member`, or would stop them."""
+    if found := [pid for pid in pids(path) if pid != member]:
         raise CgroupError(
             f"container's cgroup is not empty: {len(found)} process(es) found",
             hint=f"{path} belongs to something else; choose another linux.cgroupsPath",

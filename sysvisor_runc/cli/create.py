@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cli.descriptors import preserved
+from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.request import Request
@@ -52,6 +53,8 @@ def request_from(options: Options) -> Request:
     request.preserve_fds = preserved(options)
     request.syscont = not shared.no_syscont
     request.systemd_cgroup = shared.systemd_cgroup
+    request.rootless = shared.rootless
+    request.connect_systemd = connect
     request.move_devices = _move_devices
     request.uid_shift = options.text("uid-shift") or "idmap"
     if options.texts("set-credential") or options.texts("load-credential"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.state import lifecycle
 from sysvisor_runc.state.observe import observe
@@ -31,9 +32,9 @@ def _delete(entry: Entry, *, force: bool) -> None:
     except NoRecord:
         if not force:
             raise
-        destroy.destroy_unrecorded(entry)
+        destroy.destroy_unrecorded(entry, connect)
         return
     # A created container may go without --force, as with runc: its init waits for nobody else.
     lifecycle.require("delete --force" if force else "delete", observe(entry, record), record["id"])
     destroy.kill_init(record)
-    destroy.destroy(entry, record)
+    destroy.destroy(entry, record, connect)

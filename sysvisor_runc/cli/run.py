@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cli.create import request_from
+from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch import destroy, start
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import hold_back
@@ -70,6 +71,6 @@ def _attended(created: Created, undo: UndoStack) -> int:
 def _clean_up(created: Created) -> None:
     try:
         with created.entry.lock():
-            destroy.destroy(created.entry, created.record)
+            destroy.destroy(created.entry, created.record, connect)
     except NoSuchContainer:
         pass  # `delete --force` was faster

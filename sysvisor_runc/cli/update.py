@@ -122,16 +122,49 @@ def _apply(record: Record, change: LinuxResources) -> Steps:
 
     manager = _manager(record)
     linux = record["spec"].setdefault("linux", {})
-    new = merged(linux.get("resources", {}), change)
-    steps = convert(touched(new, change), "v2" if manager.v2 else "v1", devices=False)
+    old = linux.get("resources", {})
+    new = merged(old, change)
+    written = touched(new, change)
+    if record["cgroup"]["driver"] == "systemd":
+        from sysvisor_runc.cgroup.unit_resources import rounded
+
+        written = rounded(written)
+    steps = convert(written, "v2" if manager.v2 else "v1", devices=False)
     before = _as_found(manager, steps)
     try:
+        if record["cgroup"]["driver"] == "systemd":
+            _update_unit(record, manager, written, touched(old, change), steps)
         manager.apply(steps)
     except CgroupError:
         _set_back(manager, before)
         raise
     linux["resources"] = new
     return before
+
+
+def _update_unit(record: Record, manager: Manager, new: LinuxResources, old: LinuxResources, steps: Steps) -> None:
+    """Tell systemd, which would set back sooner or later what it has not been told."""
+    from sysvisor_runc.cgroup.devices import Devices
+    from sysvisor_runc.cgroup.settings import UsageCheck
+    from sysvisor_runc.cli.systemd import connect
+    from sysvisor_runc.launch.unit import recorded_unit
+
+    manager.apply([step for step in steps if isinstance(step, UsageCheck)])
+    unit = recorded_unit(record["cgroup"], connect)
+    try:
+        unit.set(manager, new)
+    except CgroupError:
+        try:
+            unit.set_back(manager, old, new)
+        except CgroupError as error:
+            log.debug(f"set the unit's properties back: {error}")
+        raise
+    finally:
+        unit.close()
+    if not manager.v2:
+        # systemd has just written the device lists from what it could be told of them.
+        resources = (record["spec"].get("linux") or {}).get("resources") or {}
+        manager.apply([Devices(resources.get("devices", []))])
 
 
 def _manager(record: Record) -> Manager:

@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from sysvisor_runc.launch.child import Child
     from sysvisor_runc.launch.request import Request
     from sysvisor_runc.launch.undo import UndoStack
+    from sysvisor_runc.launch.unit import UnitLaunch
     from sysvisor_runc.plan.plan import Plan
     from sysvisor_runc.plan.seccomp import Filter
-    from sysvisor_runc.spec.types import Spec
+    from sysvisor_runc.spec.types import LinuxResources, Spec
     from sysvisor_runc.state.record import CgroupRecord, Record, SubidRecord
     from sysvisor_runc.syscont.traits import Traits
 
@@ -118,6 +119,7 @@ class _Launch:
         self.spec: Spec
         self.entry: Entry
         self.plan: Plan
+        self.unit: UnitLaunch | None = None
         self.manager: Manager
         self.record: Record
         self.settings: list[Setting | UsageCheck | Devices] = []
@@ -141,16 +143,19 @@ class _Launch:
         if self.syscont:
             self._convert()
         reached("plan")
+        if request.systemd_cgroup:
+            from sysvisor_runc.launch.unit import UnitLaunch
+
+            self.unit = UnitLaunch(request, self.spec)
         self.manager = open_driver(
             self.layout,
             (self.spec.get("linux") or {}).get("cgroupsPath"),
             request.container_id,
-            systemd=request.systemd_cgroup,
+            unit=None if self.unit is None else self.unit.cgroup,
             delegated=self.traits is not None and self.traits.delegate_cgroup,
         )
         self.plan = build.build(self.spec, self._facts())
-        resources = (self.spec.get("linux") or {}).get("resources") or {}
-        self.settings = cgroup_settings(resources, self.layout.kind)
+        self.settings = cgroup_settings(self._resources(), self.layout.kind)
         self.plan.settings = self.settings
         self._check_rootfs()
         if self.plan.child.late_namespaces & CLONE_NEWTIME and not os.path.exists("/proc/self/ns/time"):
@@ -158,6 +163,15 @@ class _Launch:
         if log.debugging():
             for line in self.plan.describe():
                 log.debug(f"plan: {line}")
+
+    def _resources(self) -> LinuxResources:
+        """The resources, with what systemd rounds rounded."""
+        resources = (self.spec.get("linux") or {}).get("resources") or {}
+        if self.unit is None:
+            return resources
+        from sysvisor_runc.cgroup.unit_resources import rounded
+
+        return rounded(resources)
 
     def _load(self) -> Spec:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
@@ -227,18 +241,16 @@ class _Launch:
     # ---- acquire, clone
 
     def acquire(self) -> None:
-        """Make the cgroup and open the trees."""
-        self._note_cgroups()
-        reached("cgroup")
-        made = self.manager.create(self.layout, tolerant=os.geteuid() != 0)
-        self.undo.push("cgroup", lambda: _remove_cgroup(self.manager, made))
-        reached("settings")
-        self.manager.apply(self.settings)
-        if self.traits is not None and self.traits.delegate_cgroup:
-            from sysvisor_runc.cgroup.delegation import delegate
-
-            uid, gid = on_host(self.plan.uid_mappings, 0), on_host(self.plan.gid_mappings, 0)
-            delegate(self.manager, uid, gid)
+        """Make the cgroup, unless that is left to systemd, and open the trees."""
+        unit = self.unit
+        if unit is None:
+            self._note_cgroups()
+            reached("cgroup")
+            made = self.manager.create(self.layout, tolerant=os.geteuid() != 0)
+            self.undo.push("cgroup", lambda: _remove_cgroup(self.manager, made))
+            self._configure_cgroup()
+        else:
+            self.undo.push("unit", lambda: unit.undo(self.manager))
         reached("rdt")
         if self.plan.intel_rdt is not None:
             from sysvisor_runc.launch.rdt import apply_rdt
@@ -254,6 +266,34 @@ class _Launch:
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
         if self.plan.child.new_user:
             self._lock_trees()
+
+    def _configure_cgroup(self) -> None:
+        reached("settings")
+        self.manager.apply(self.settings)
+        if self.traits is not None and self.traits.delegate_cgroup:
+            from sysvisor_runc.cgroup.delegation import delegate
+
+            uid, gid = on_host(self.plan.uid_mappings, 0), on_host(self.plan.gid_mappings, 0)
+            delegate(self.manager, uid, gid)
+
+    def _start_unit(self, unit: UnitLaunch, pid: int) -> None:
+        """Have systemd make the unit around the child, and do in its cgroups what systemd does not."""
+        reached("cgroup")
+        unit.start(self.entry, self.request.container_id, pid, self.spec, self._resources(), v2=self.manager.v2)
+        self._note_cgroups()
+        self.manager.create(self.layout, tolerant=os.geteuid() != 0, member=pid)
+        self._configure_cgroup()
+        unit.let_in(self.manager, pid)
+
+    def _wire_cgroups(self, wiring: Wiring) -> int | None:
+        """Give the child what lets it into its cgroups; the descriptor of the one to be cloned into, if any."""
+        if self.unit is not None:
+            wiring.late = self.unit.child_end()
+            return None
+        wiring.join = self.manager.join_fds()
+        leaf = self.manager.leaf_fd()
+        wiring.leaf = -1 if leaf is None else leaf
+        return self.manager.clone_into_fd()
 
     def _lock_trees(self) -> None:
         from sysvisor_runc.launch.locked import lock_trees, restricted
@@ -289,21 +329,20 @@ class _Launch:
         report = os.pipe()
         start_read, start_write = self._start_pipe()
         wiring = Wiring(child_end, self.opened, start_read, report[1], capability.last_cap())
-        wiring.join = self.manager.join_fds()
-        leaf = self.manager.leaf_fd()
-        wiring.leaf = -1 if leaf is None else leaf
+        cgroup_fd = self._wire_cgroups(wiring)
         wiring.state = self._hook_state
         wiring.reached = reached_in_child() if FAULT else None
-        cgroup_fd = self.manager.clone_into_fd()
         self._own_stdio()
         reached("clone")
         close_in_child = [host.read_fd, host.write_fd, report[0], self.entry.dirfd]
         if start_write >= 0:
             close_in_child.append(start_write)
+        if self.unit is not None:
+            close_in_child += self.unit.descriptors()
         child = clone_child(self.plan, wiring, cgroup_fd, close_in_child, host)
         self.undo.push("init", child.kill)
         reached("init")
-        for fd in (*wiring.join, report[1], start_read, leaf, cgroup_fd):
+        for fd in (*wiring.join, report[1], start_read, wiring.leaf, wiring.late, cgroup_fd):
             if fd is not None and fd >= 0:
                 os.close(fd)
         child_end.close()
@@ -311,23 +350,11 @@ class _Launch:
         # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
         self.init_start = start_time(child.pid)
         notes.note(self.entry, "init", f"{child.pid} {self.init_start}")
+        if self.unit is not None:
+            self._start_unit(self.unit, child.pid)
         self._after_clone(child)
         reached("go")
-        try:
-            host.send(messages.GO)
-            # While the child furnishes its root: this costs as much as a dozen mounts.
-            self._stage_record(child)
-            self._drive(conversation, host, child, report[0])
-        except BrokenPipeError:
-            self._failed_early(conversation, host, report[0])
-        except InitVanished:
-            from sysvisor_runc.cgroup.oom import was_killed
-
-            if was_killed(self.manager):
-                raise LaunchError(
-                    "unable to start container process: container init was OOM-killed (memory limit too low?)"
-                ) from None
-            raise
+        self._let_go(conversation, host, child, report[0])
         host.close()
         trees.close_trees(self.opened)
         if self.plan.scheduler is not None:
@@ -408,6 +435,23 @@ class _Launch:
 
     # ---- the conversation, blocking
 
+    def _let_go(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
+        try:
+            host.send(messages.GO)
+            # While the child furnishes its root: this costs as much as a dozen mounts.
+            self._stage_record(child)
+            self._drive(conversation, host, child, report)
+        except BrokenPipeError:
+            self._failed_early(conversation, host, report)
+        except InitVanished:
+            from sysvisor_runc.cgroup.oom import was_killed
+
+            if was_killed(self.manager):
+                raise LaunchError(
+                    "unable to start container process: container init was OOM-killed (memory limit too low?)"
+                ) from None
+            raise
+
     def _drive(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
         while True:
             with waiting():
@@ -487,6 +531,8 @@ class _Launch:
     def _stage_record(self, child: Child) -> None:
         request = self.request
         cgroup: CgroupRecord = {"driver": "cgroupfs", "paths": self.manager.paths, "leaf": ""}
+        if self.unit is not None:
+            cgroup = self.unit.record(self.manager.paths)
         if self.manager.delegated:
             from sysvisor_runc.cgroup.manager import LEAF_V1, LEAF_V2
 

@@ -9,6 +9,7 @@ from sysvisor_runc.state import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.systemd import Connect
     from sysvisor_runc.state.record import Record
     from sysvisor_runc.state.store import Entry
 
@@ -47,8 +48,8 @@ def kill_init(record: Record) -> None:
         os.close(pidfd)
 
 
-def destroy(entry: Entry, record: Record) -> None:
-    """Remove all that belongs to a container whose init has ended.
+def destroy(entry: Entry, record: Record, connect: Connect) -> None:
+    """Remove all that belongs to a container whose init has ended; `connect` reaches systemd if it keeps the cgroup.
 
     Raises:
         SysvisorError: something could not be removed; what is left can be deleted again.
@@ -58,6 +59,10 @@ def destroy(entry: Entry, record: Record) -> None:
     if _shares_pid_namespace(record):
         # Init's end does not end the others: they would keep the cgroup busy.
         manager.kill_all(_SIGKILL)
+    if record["cgroup"]["driver"] == "systemd":
+        from sysvisor_runc.launch.unit import recorded_unit, stop_unit
+
+        stop_unit(recorded_unit(record["cgroup"], connect))
     manager.remove()
     intel_rdt = record.get("intelRdt")
     if intel_rdt:
@@ -77,11 +82,11 @@ def destroy(entry: Entry, record: Record) -> None:
         entry.remove()
 
 
-def destroy_unrecorded(entry: Entry) -> None:
+def destroy_unrecorded(entry: Entry, connect: Connect) -> None:
     """Remove what a killed `create` left of a container without a record: its cgroups, ids and directory."""
     from sysvisor_runc.launch.leftovers import remove_leftovers
 
-    remove_leftovers(entry)
+    remove_leftovers(entry, connect)
     entry.remove()
 
 

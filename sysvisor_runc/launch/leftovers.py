@@ -17,6 +17,7 @@ from sysvisor_runc.state import process, subid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.systemd import Connect
     from sysvisor_runc.state.store import Entry
 
 _SIGKILL = 9
@@ -24,8 +25,10 @@ _PATIENCE = 10.0
 _PATIENCE_UNUSED = 0.5
 
 
-def remove_leftovers(entry: Entry) -> None:
+def remove_leftovers(entry: Entry, connect: Connect | None = None) -> None:
     """Remove all that the notes in `entry` name; what is not there (any more) is fine.
+
+    `connect` reaches systemd; without it a unit is left to end by itself, as a scope does that nobody is in.
 
     Raises:
         SysvisorError: something could not be removed; it can be tried again.
@@ -39,6 +42,9 @@ def remove_leftovers(entry: Entry) -> None:
         manager.kill_all(_SIGKILL)
     for word in inits:
         _end(word)
+    for kind, word in found:
+        if kind in ("unit", "user-unit") and connect is not None:
+            _stop_unit(word, connect, user=kind == "user-unit")
     if inits:
         manager.remove()
     else:
@@ -50,6 +56,14 @@ def remove_leftovers(entry: Entry) -> None:
 
             remove_rdt(word)
     subid.free(entry.path, None)
+
+
+def _stop_unit(name: str, connect: Connect, *, user: bool) -> None:
+    from sysvisor_runc.cgroup.systemd import UnitCgroup
+    from sysvisor_runc.cgroup.unit import Unit
+    from sysvisor_runc.launch.unit import stop_unit
+
+    stop_unit(UnitCgroup(Unit(name, "", user=user), connect, started=True))
 
 
 def _remove_unused(manager: Manager) -> None:

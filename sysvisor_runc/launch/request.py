@@ -8,11 +8,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sysvisor_runc.cgroup.systemd import Connect, ServiceManager
     from sysvisor_runc.state.record import Flags
 
 
 def _cannot_move(devices: dict[str, str], pid: int) -> Callable[[], object]:
     raise LaunchError("linux.netDevices: this launcher cannot move network devices")
+
+
+def _cannot_connect(user: bool) -> ServiceManager:
+    raise LaunchError("this launcher cannot talk to systemd")
 
 
 class Request:
@@ -21,6 +26,7 @@ class Request:
     Attributes:
         detached: nobody will relay a terminal, so one needs `console_socket`.
         immediate: start without waiting for `start` (`run`).
+        connect_systemd: opens a connection to the machine's service manager or (True) the caller's own; aio's as well.
         move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
             takes them back; aio's, which launch may not import.
         flags: the global flags to store with the container.
@@ -30,6 +36,7 @@ class Request:
 
     __slots__ = (
         "bundle",
+        "connect_systemd",
         "console_socket",
         "container_id",
         "credentials",
@@ -43,6 +50,7 @@ class Request:
         "pidfd_socket",
         "preserve_fds",
         "root",
+        "rootless",
         "syscont",
         "systemd_cgroup",
         "uid_shift",
@@ -64,5 +72,7 @@ class Request:
         self.preserve_fds = 0
         self.syscont = True
         self.systemd_cgroup = False
+        self.connect_systemd: Connect = _cannot_connect
+        self.rootless: bool | None = None
         self.credentials: dict[str, bytes] = {}
         self.uid_shift = "idmap"

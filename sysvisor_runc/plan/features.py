@@ -36,8 +36,7 @@ def _linux(tags: tuple[str, ...], seccomp_flags: list[str]) -> dict[str, object]
     return {
         "namespaces": sorted(schema.NAMESPACES),
         "capabilities": list(capability.NAMES),
-        # Scopes made by systemd (--systemd-cgroup) are still to come.
-        "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+        "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
         "seccomp": _seccomp(seccomp_flags) if "seccomp" in tags else {"enabled": False},
         "apparmor": {"enabled": "apparmor" in tags},
         "selinux": {"enabled": "selinux" in tags},

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
         """Where the container's processes live.
 
         `paths` maps a v1 controller, or "unified" for the v2 hierarchy, to the absolute path of the cgroup that holds
-        the limits; `leaf` is the child of it that the processes are in, "" where there is none.
+        the limits; `leaf` is the child of it that the processes are in, "" where there is none. `unit` is the systemd
+        driver's, and `userUnit` whether a user's own service manager has it.
         """
 
         driver: Literal["cgroupfs", "systemd", "none"]
         paths: dict[str, str]
         leaf: str
+        unit: NotRequired[str]
+        userUnit: NotRequired[bool]
 
     class SubidRecord(TypedDict):
         """The host ids that belong to this container alone: `size` user ids from `uid`, group ids from `gid`."""

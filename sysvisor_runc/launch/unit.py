@@ -1,0 +1,122 @@
+"""The systemd driver's part of a launch and of a container's end; loaded with --systemd-cgroup alone.
+
+systemd wants a process for the unit that it makes, so the unit comes after the clone. What opens the cgroups to the
+child, which it inherits otherwise, is then sent after it through a socket.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from sysvisor_runc import log
+from sysvisor_runc.cgroup.file import failure, write
+from sysvisor_runc.cgroup.systemd import UnitCgroup, new_unit
+from sysvisor_runc.cgroup.unit import Unit
+from sysvisor_runc.errors import CgroupError
+from sysvisor_runc.launch import notes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.manager import Manager
+    from sysvisor_runc.cgroup.systemd import Connect
+    from sysvisor_runc.launch.request import Request
+    from sysvisor_runc.spec.types import LinuxResources, Spec
+    from sysvisor_runc.state.record import CgroupRecord
+    from sysvisor_runc.state.store import Entry
+
+_SIGKILL = 9
+
+
+class UnitLaunch:
+    """The unit of a container that is being created: `cgroup`, and our end of the socket to the child."""
+
+    __slots__ = ("_link", "cgroup")
+
+    def __init__(self, request: Request, spec: Spec) -> None:
+        path = (spec.get("linux") or {}).get("cgroupsPath")
+        self.cgroup = new_unit(path, request.container_id, request.connect_systemd, rootless=request.rootless)
+        self._link: _socket.socket | None = None
+
+    def child_end(self) -> int:
+        """A socket for the child, which gets the files that let it into its cgroups there."""
+        self._link, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        return theirs.detach()
+
+    def descriptors(self) -> list[int]:
+        """What the child must not keep."""
+        own = -1 if self._link is None else self._link.fileno()
+        return [fd for fd in (own, self.cgroup.fileno()) if fd >= 0]
+
+    def start(
+        self, entry: Entry, container_id: str, pid: int, spec: Spec, resources: LinuxResources, *, v2: bool
+    ) -> None:
+        """Make the unit with the child in it, and note it for `delete --force`. Raises CgroupError, SpecError.
+
+        Not before: until it is made it may be somebody else's, and if we are killed in between the child ends by
+        itself, and the unit with it.
+        """
+        self.cgroup.start(container_id, pid, spec, resources, v2=v2)
+        unit = self.cgroup.unit
+        notes.note(entry, "user-unit" if unit.user else "unit", unit.name)
+
+    def let_in(self, manager: Manager, pid: int) -> None:
+        """Let the child into those cgroups that systemd has not put it into. Raises CgroupError."""
+        if self.cgroup.unit.is_slice and manager.v2:
+            # systemd puts no process into a slice.
+            path = manager.paths["unified"]
+            try:
+                write(path + "/cgroup.procs", str(pid))
+            except OSError as error:
+                raise failure("join", path, error) from None
+        opened = manager.join_fds()
+        if not manager.v2 and "unified" in manager.paths:
+            opened.append(os.open(manager.exec_paths()["unified"] + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        leaf = manager.leaf_fd()
+        if leaf is not None:
+            opened.append(leaf)
+        self._send(b"J" if leaf is None else b"L", opened)
+        for fd in opened:
+            os.close(fd)
+        self.cgroup.close()
+
+    def _send(self, word: bytes, opened: list[int]) -> None:
+        """One message: `L` says that the last file is the leaf's, see `child.main.Wiring`."""
+        if self._link is None:
+            return
+        rights = b"".join(fd.to_bytes(4, "little") for fd in opened)
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if opened else []
+        try:
+            self._link.sendmsg([word], ancillary)
+        except BrokenPipeError:
+            pass  # the child is gone; the conversation tells why
+        self._link.close()
+        self._link = None
+
+    def undo(self, manager: Manager) -> None:
+        """Stop the unit, if it is ours, and remove what is left of its cgroups. The child is dead by now."""
+        if self.cgroup.started:
+            manager.kill_all(_SIGKILL)
+            self.cgroup.stop()
+            manager.remove()
+
+    def record(self, paths: dict[str, str]) -> CgroupRecord:
+        """What to store."""
+        unit = self.cgroup.unit
+        return {"driver": "systemd", "paths": paths, "leaf": "", "unit": unit.name, "userUnit": unit.user}
+
+
+def recorded_unit(record: CgroupRecord, connect: Connect) -> UnitCgroup:
+    """The unit of a recorded container."""
+    return UnitCgroup(Unit(record["unit"], "", user=record["userUnit"]), connect, started=True)
+
+
+def stop_unit(unit: UnitCgroup) -> None:
+    """Stop a unit whose processes are dead. That this fails is a warning: an empty scope ends by itself, and whatever
+    cgroups are left can be removed without systemd."""
+    try:
+        unit.stop()
+    except CgroupError as error:
+        log.warning(f"stop {unit.unit.name}: {error}")
+    finally:
+        unit.close()
