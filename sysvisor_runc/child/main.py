@@ -33,7 +33,6 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
-_RIGHTS_MAX = 253  # SCM_MAX_FD
 FAILED_EXIT = 1
 _ENDING = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM: end an init that has not been started yet
 
@@ -112,11 +111,14 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
         raise ChildError("the command that launches the container is gone")
     reached("child-cgroup")
     if wiring.late >= 0:
-        _take_late(wiring)
+        from sysvisor_runc.child import late  # the host has loaded it
+
+        wiring.join, wiring.leaf = late.receive(wiring.late)
     for fd in wiring.join:
         os.write(fd, b"0")
     use_cpus(plan.process.affinity)
     time_offsets = _open_time_offsets(plan)
+    place, place_fd = _open_place(plan)
     if plan.new_user:
         _become_root()
     if plan.late_namespaces:
@@ -129,34 +131,35 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     preload(plan)
     seal_imports()
     rootfs = Rootfs(-1, -1, wiring.trees)
-    if plan.new_mount:
-        rootfs.proc = new_mount("proc", "proc", (), "private procfs")
+    rootfs.proc = _private_proc(plan)
     if time_offsets >= 0:
         from sysvisor_runc.child import clocks  # loaded before the seal
 
         clocks.write_offsets(time_offsets, plan.time_offsets)
+    reached("child-rootfs")
     if plan.new_mount:
-        reached("child-rootfs")
         m.mount(None, "/", None, m.MS_SLAVE | m.MS_REC)
+    if plan.new_mount or plan.operations:
         rootfs.root = wiring.trees[plan.rootfs_tree]
-        attach(rootfs.root, _old_root(), "/")
-        reached("child-mounts")
+        attach(rootfs.root, place_fd, place)
+        os.close(place_fd)
+    else:
+        rootfs.root = place_fd  # nothing to mount: nothing is left in the caller's mount namespace
+    reached("child-mounts")
     for operation in plan.operations:
         _execute(operation, rootfs)
     if plan.runtime_hooks:
         reached("child-hooks")
         channel.send(messages.RUNTIME_HOOKS)
         _await_host(channel)
+    os.fchdir(rootfs.root)  # where createContainer hooks start, as with runc
     for entry in plan.container_hooks:
         hook.run_hook(entry, wiring.state("creating"))
     reached("child-console")
     if plan.console is not None:
         _open_console(plan, rootfs, channel)
     reached("child-pivot")
-    if plan.new_mount:
-        _change_root(plan, rootfs)
-    else:
-        rootfs.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _change_root(plan, rootfs, place)
     if plan.hostname:
         syscall("sethostname", os.fsencode(plan.hostname), len(os.fsencode(plan.hostname)), operand=plan.hostname)
     if plan.domainname:
@@ -175,25 +178,12 @@ def _nothing(step: str) -> None:
     pass
 
 
-def _take_late(wiring: Wiring) -> None:
-    """Take the files of the cgroups off the socket: one message, `L` if the last file is the leaf's (unix(7))."""
-    import _socket  # loaded by the host already, which made the socket
-
-    link = _socket.socket(fileno=wiring.late)
-    word, ancillary, _, _ = link.recvmsg(1, _socket.CMSG_SPACE(4 * _RIGHTS_MAX), _socket.MSG_CMSG_CLOEXEC)
-    link.close()
-    if not word:
-        raise ChildError("the command that launches the container is gone")
-    for _, _, data in ancillary:
-        wiring.join += [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
-    if word == b"L":
-        wiring.leaf = wiring.join.pop()
-
-
 def preload(plan: ChildPlan) -> None:
     """Import what only some plans need, while imports still come from where we are installed."""
     if plan.console is not None:
         from sysvisor_runc.child import console  # noqa: F401  # used behind the seal
+    if plan.no_pivot:
+        from sysvisor_runc.child import nopivot  # noqa: F401  # used behind the seal
     if any(isinstance(operation, BindMount) for operation in plan.operations):
         from sysvisor_runc.child import bindflags  # noqa: F401  # used behind the seal
     if any(getattr(operation, "copy_up", False) for operation in plan.operations):
@@ -219,12 +209,28 @@ def _open_time_offsets(plan: ChildPlan) -> int:
     return clocks.open_offsets(private=plan.new_mount)
 
 
-def _old_root() -> int:
-    """Where the new root is attached until it becomes the root: over `/` itself, which everybody may reach.
+def _open_place(plan: ChildPlan) -> tuple[str, int]:
+    """Where the new root is attached until it becomes the root: at its path, where hooks look for it.
 
-    The path of the rootfs may lie in directories that the container's root cannot search.
+    Opened while this process has its caller's ids. Where even they may not search the directories above it, as in
+    another's home with a user namespace, over `/`: it does as well, except for hooks that enter the mount namespace.
     """
-    return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = plan.rootfs if plan.rootfs.startswith("/") else "/"
+    try:
+        return path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        if not plan.new_mount:
+            raise
+        return "/", os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _private_proc(plan: ChildPlan) -> int:
+    try:
+        return new_mount("proc", "proc", (), "private procfs")
+    except PermissionError:
+        if plan.new_mount:
+            raise
+        return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # not ours to mount one there
 
 
 def _execute(operation: object, rootfs: Rootfs) -> None:
@@ -258,11 +264,17 @@ def _open_console(plan: ChildPlan, rootfs: Rootfs, channel: Channel) -> None:
     console.make_controlling(slave)
 
 
-def _change_root(plan: ChildPlan, rootfs: Rootfs) -> None:
+def _change_root(plan: ChildPlan, rootfs: Rootfs, place: str) -> None:
     """Make the new root the root, and nothing of the old one reachable."""
     os.fchdir(rootfs.root)
-    if plan.no_pivot:
-        _chroot()
+    if not plan.new_mount:
+        # The caller's mount namespace: there the mounts stay, as the caller has asked for.
+        os.chroot(".")
+        os.chdir("/")
+    elif plan.no_pivot:
+        from sysvisor_runc.child import nopivot  # loaded before the seal
+
+        nopivot.move_root(rootfs, place)
     else:
         _pivot()
     if plan.root_propagation is not None:
@@ -282,20 +294,6 @@ def _pivot() -> None:
     finally:
         os.close(old)
     m.umount2(".", m.MNT_DETACH)
-    os.chdir("/")
-
-
-def _chroot() -> None:
-    """For --no-pivot (a host that runs from its initramfs): the new root lies over `/` already.
-
-    The old procfs and sysfs are taken away first: whoever climbs out of the chroot shall not find them.
-    """
-    for path in ("/proc", "/sys"):
-        try:
-            m.umount2(path, m.MNT_DETACH)
-        except OSError:
-            pass  # not a mount point, or locked in a user namespace
-    os.chroot(".")
     os.chdir("/")
 
 

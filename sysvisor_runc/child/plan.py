@@ -123,7 +123,8 @@ class ChildPlan:
         new_user: the child got a new user namespace and waits for its id maps.
         late_namespaces: flags unshared after the cgroup is joined (CLONE_NEWCGROUP, CLONE_NEWTIME).
         time_offsets: lines for /proc/self/timens_offsets: (clock, seconds, nanoseconds).
-        new_mount: a mount namespace of its own; without it there is no root file system to change to.
+        new_mount: a mount namespace of its own; without it the root is changed by chroot, and mounts stay.
+        rootfs: path of the root file system on the host.
         rootfs_tree: number of the detached tree that becomes the root.
         operations: furnish the root file system, before the pivot.
         finish: operations after the pivot: read-only and masked paths.
@@ -147,6 +148,7 @@ class ChildPlan:
         "process",
         "root_propagation",
         "root_readonly",
+        "rootfs",
         "rootfs_tree",
         "runtime_hooks",
         "sysctl",
@@ -159,6 +161,7 @@ class ChildPlan:
         self.new_mount = True
         self.late_namespaces = 0
         self.time_offsets: list[tuple[str, int, int]] = []
+        self.rootfs = "/"
         self.rootfs_tree = 0
         self.operations: list[Operation] = []
         self.finish: list[Operation] = []
@@ -187,7 +190,9 @@ class ChildPlan:
         lines += [hook.describe() for hook in self.container_hooks]
         if self.console is not None:
             lines.append(f"open a terminal for uid {self.console.uid}")
-        if self.new_mount:
+        if not self.new_mount:
+            lines.append("chroot")
+        else:
             lines.append("move the root mount" if self.no_pivot else "pivot_root")
         if self.root_propagation is not None:
             lines.append(f"propagation of / {self.root_propagation:#x}")

@@ -145,10 +145,11 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=default or m.MS_SLAVE)
     if facts.traits is not None and facts.traits.rootfs_idmap:
         root.idmap = "container"
+    child.rootfs = plan.rootfs
     child.rootfs_tree = mounts.tree(root)
     for index, mount in enumerate(spec.get("mounts") or ()):
         mounts.add(mount, f"mounts[{index}]")
-    if child.new_mount and not mounts.has_dev_bind:
+    if (child.new_mount or mounts.operations) and not mounts.has_dev_bind:
         covered = {clean(mount["destination"]) for mount in spec.get("mounts") or ()}
         devices = linux.get("devices") or []
         bind = child.new_user or not facts.may_mknod

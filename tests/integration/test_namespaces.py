@@ -38,16 +38,16 @@ def test_what_is_not_named_stays_the_callers(plain_runtime: Runtime, bundle: Bun
     assert seen["ns"].split() == [namespace("self", "pid"), namespace("self", "net")]
 
 
-def test_without_a_mount_namespace_the_program_runs_in_the_hosts(plain_runtime: Runtime, bundle: Bundle) -> None:
-    """No root file system to change to: nothing is mounted anywhere, the host's files are seen."""
+def test_without_a_mount_namespace_the_root_is_changed_all_the_same(plain_runtime: Runtime, bundle: Bundle) -> None:
+    """By chroot: the container's files are seen, and where it has no mounts nothing is mounted on the host."""
     bundle.linux["namespaces"] = [{"type": "pid"}]
     for key in ("maskedPaths", "readonlyPaths"):
         bundle.linux.pop(key, None)
     bundle.config.pop("hostname", None)
     bundle.config["mounts"] = []
     before = pathlib.Path("/proc/self/mountinfo").read_text()
-    seen = observe(plain_runtime, bundle, marker=f"ls {bundle.path}")
-    assert "config.json" in seen["marker"]
+    seen = observe(plain_runtime, bundle, marker="ls /bin")
+    assert "busybox" in seen["marker"]
     assert pathlib.Path("/proc/self/mountinfo").read_text() == before
 
 
