@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.launch.unit import UnitLaunch
     from sysvisor_runc.plan.plan import Plan
     from sysvisor_runc.plan.seccomp import Filter
-    from sysvisor_runc.spec.types import LinuxResources, Spec
+    from sysvisor_runc.spec.types import Spec
     from sysvisor_runc.state.record import CgroupRecord, Record, SubidRecord
     from sysvisor_runc.syscont.traits import Traits
 
@@ -144,9 +144,9 @@ class _Launch:
             self._convert()
         reached("plan")
         if request.systemd_cgroup:
-            from sysvisor_runc.launch.unit import UnitLaunch
+            from sysvisor_runc.launch import unit
 
-            self.unit = UnitLaunch(request, self.spec)
+            self.unit = unit.UnitLaunch(request, self.spec)
         self.manager = open_driver(
             self.layout,
             (self.spec.get("linux") or {}).get("cgroupsPath"),
@@ -155,7 +155,8 @@ class _Launch:
             delegated=self.traits is not None and self.traits.delegate_cgroup,
         )
         self.plan = build.build(self.spec, self._facts())
-        self.settings = cgroup_settings(self._resources(), self.layout.kind)
+        resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
+        self.settings = cgroup_settings(resources, self.layout.kind)
         self.plan.settings = self.settings
         self._check_rootfs()
         if self.plan.child.late_namespaces & CLONE_NEWTIME and not os.path.exists("/proc/self/ns/time"):
@@ -163,15 +164,6 @@ class _Launch:
         if log.debugging():
             for line in self.plan.describe():
                 log.debug(f"plan: {line}")
-
-    def _resources(self) -> LinuxResources:
-        """The resources, with what systemd rounds rounded."""
-        resources = (self.spec.get("linux") or {}).get("resources") or {}
-        if self.unit is None:
-            return resources
-        from sysvisor_runc.cgroup.unit_resources import rounded
-
-        return rounded(resources)
 
     def _load(self) -> Spec:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
@@ -279,7 +271,7 @@ class _Launch:
     def _start_unit(self, unit: UnitLaunch, pid: int) -> None:
         """Have systemd make the unit around the child, and do in its cgroups what systemd does not."""
         reached("cgroup")
-        unit.start(self.entry, self.request.container_id, pid, self.spec, self._resources(), v2=self.manager.v2)
+        unit.start(self.entry, pid, self.spec, v2=self.manager.v2)
         self._note_cgroups()
         self.manager.create(self.layout, tolerant=os.geteuid() != 0, member=pid)
         self._configure_cgroup()

@@ -6,22 +6,25 @@ child, which it inherits otherwise, is then sent after it through a socket.
 
 from __future__ import annotations
 
-import _socket
 import os
 
 from sysvisor_runc import log
 from sysvisor_runc.cgroup.file import failure, write
 from sysvisor_runc.cgroup.systemd import UnitCgroup, new_unit
 from sysvisor_runc.cgroup.unit import Unit
+from sysvisor_runc.cgroup.unit_resources import rounded
+from sysvisor_runc.child import late
 from sysvisor_runc.errors import CgroupError
 from sysvisor_runc.launch import notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
+
     from sysvisor_runc.cgroup.manager import Manager
     from sysvisor_runc.cgroup.systemd import Connect
     from sysvisor_runc.launch.request import Request
-    from sysvisor_runc.spec.types import LinuxResources, Spec
+    from sysvisor_runc.spec.types import Spec
     from sysvisor_runc.state.record import CgroupRecord
     from sysvisor_runc.state.store import Entry
 
@@ -29,34 +32,33 @@ _SIGKILL = 9
 
 
 class UnitLaunch:
-    """The unit of a container that is being created: `cgroup`, and our end of the socket to the child."""
+    """The unit of a container that is being created: `cgroup`, and `resources` as systemd rounds them."""
 
-    __slots__ = ("_link", "cgroup")
+    __slots__ = ("_link", "cgroup", "resources")
 
     def __init__(self, request: Request, spec: Spec) -> None:
         path = (spec.get("linux") or {}).get("cgroupsPath")
         self.cgroup = new_unit(path, request.container_id, request.connect_systemd, rootless=request.rootless)
         self._link: _socket.socket | None = None
+        self.resources = rounded((spec.get("linux") or {}).get("resources") or {})
 
     def child_end(self) -> int:
         """A socket for the child, which gets the files that let it into its cgroups there."""
-        self._link, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-        return theirs.detach()
+        self._link, theirs = late.pair()
+        return theirs
 
     def descriptors(self) -> list[int]:
         """What the child must not keep."""
         own = -1 if self._link is None else self._link.fileno()
         return [fd for fd in (own, self.cgroup.fileno()) if fd >= 0]
 
-    def start(
-        self, entry: Entry, container_id: str, pid: int, spec: Spec, resources: LinuxResources, *, v2: bool
-    ) -> None:
+    def start(self, entry: Entry, pid: int, spec: Spec, *, v2: bool) -> None:
         """Make the unit with the child in it, and note it for `delete --force`. Raises CgroupError, SpecError.
 
         Not before: until it is made it may be somebody else's, and if we are killed in between the child ends by
         itself, and the unit with it.
         """
-        self.cgroup.start(container_id, pid, spec, resources, v2=v2)
+        self.cgroup.start(entry.id, pid, spec, self.resources, v2=v2)
         unit = self.cgroup.unit
         notes.note(entry, "user-unit" if unit.user else "unit", unit.name)
 
@@ -73,25 +75,12 @@ class UnitLaunch:
         if not manager.v2 and "unified" in manager.paths:
             opened.append(os.open(manager.exec_paths()["unified"] + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         leaf = manager.leaf_fd()
-        if leaf is not None:
-            opened.append(leaf)
-        self._send(b"J" if leaf is None else b"L", opened)
-        for fd in opened:
+        if self._link is not None:
+            late.send(self._link, opened, -1 if leaf is None else leaf)
+            self._link = None
+        for fd in opened if leaf is None else (*opened, leaf):
             os.close(fd)
         self.cgroup.close()
-
-    def _send(self, word: bytes, opened: list[int]) -> None:
-        """One message: `L` says that the last file is the leaf's, see `child.main.Wiring`."""
-        if self._link is None:
-            return
-        rights = b"".join(fd.to_bytes(4, "little") for fd in opened)
-        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if opened else []
-        try:
-            self._link.sendmsg([word], ancillary)
-        except BrokenPipeError:
-            pass  # the child is gone; the conversation tells why
-        self._link.close()
-        self._link = None
 
     def undo(self, manager: Manager) -> None:
         """Stop the unit, if it is ours, and remove what is left of its cgroups. The child is dead by now."""
