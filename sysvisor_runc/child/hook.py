@@ -6,6 +6,7 @@ nothing when it runs, since the child's imports are sealed by then.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C half of signal has no stub
 import os
 import select
 import time
@@ -78,7 +79,7 @@ def await_hook(hook: Hook, pid: int, pidfd: int, stdin: int, output: int, state:
         _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     if code:
-        why = f"exit status {code}" if code > 0 else f"signal {-code}"
+        why = f"exit status {code}" if code > 0 else f"signal: {(_signal.strsignal(-code) or str(-code)).lower()}"
         raise HookError(f"error running {hook.kind} hook #{hook.index}: {why}, stdout: {said}, stderr: {said}")
 
 

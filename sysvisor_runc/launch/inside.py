@@ -21,12 +21,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.child.hook import Hook
     from sysvisor_runc.child.identity import Identity
+    from sysvisor_runc.plan.seccomp import Filter
     from sysvisor_runc.spec.types import Process
     from sysvisor_runc.state.record import Record
 
 
-def run_start_hooks(hooks: list[Hook], record: Record, init: int, identity: Identity) -> None:
+def run_start_hooks(hooks: list[Hook], record: Record, init: int, identity: Identity, seccomp: Filter | None) -> None:
     """Run them in order in the container whose init, behind the pidfd `init`, has not been started yet.
+
+    They are under the container's filter, as its program is.
 
     Raises:
         LaunchError: one failed; the others are not run.
@@ -39,18 +42,19 @@ def run_start_hooks(hooks: list[Hook], record: Record, init: int, identity: Iden
         log.debug(hook.describe())
         try:
             with waiting():
-                _run(hook, record, init, identity, state)
+                _run(hook, record, init, identity, state, seccomp)
         except HookError as error:
             raise init_failure(str(error)) from error
 
 
-def _run(hook: Hook, record: Record, init: int, identity: Identity, state: bytes) -> None:
+def _run(hook: Hook, record: Record, init: int, identity: Identity, state: bytes, seccomp: Filter | None) -> None:
     process = record["spec"]["process"]
     env = hook.env if hook.env is not None else process.get("env") or []
     plan = ProcessPlan(hook.args, [entry for entry in env if "=" in entry], "/", identity)
     bare: Process = {"args": hook.args, "cwd": "/", "user": process["user"]}
     stdin, output = os.pipe(), os.pipe()
     joining = Joining()
+    plan.seccomp = joining.seccomp = seccomp
     joining.stdio = (stdin[0], output[1], output[1])
     try:
         child = join(record, init, bare, plan, joining, path=hook.path).child

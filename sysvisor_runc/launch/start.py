@@ -36,7 +36,8 @@ def release(created: Created) -> None:
     if found:
         from sysvisor_runc.launch.inside import run_start_hooks
 
-        run_start_hooks(found, created.record, created.child.pidfd, created.plan.child.process.identity)
+        identity = created.plan.child.process.identity
+        run_start_hooks(found, created.record, created.child.pidfd, identity, created.plan.seccomp)
     os.write(created.start, _START)
     os.close(created.start)
     os.set_blocking(created.report, True)
@@ -77,7 +78,7 @@ def start(entry: Entry, record: Record) -> None:
     reached("start")
     declared = record["spec"].get("hooks") or {}
     if declared.get("startContainer"):
-        _run_start_hooks(record, declared)
+        _run_start_hooks(entry, record, declared)
     _start_and_await_execve(entry, fifo)
     reached("started")
     os.unlink(Entry.FIFO, dir_fd=entry.dirfd)
@@ -89,13 +90,14 @@ def start(entry: Entry, record: Record) -> None:
         _poststart(record, declared)
 
 
-def _run_start_hooks(record: Record, declared: Hooks) -> None:
+def _run_start_hooks(entry: Entry, record: Record, declared: Hooks) -> None:
     """Run them in the container; its init is ended where one fails, for it shall not be started any more."""
     from sysvisor_runc.kernel import capability
     from sysvisor_runc.kernel.prctl import capget
     from sysvisor_runc.launch.inside import run_start_hooks
     from sysvisor_runc.plan.hooks import parse_hooks
     from sysvisor_runc.plan.process import process_plan
+    from sysvisor_runc.plan.seccomp import compile_for
     from sysvisor_runc.state import process
 
     linux = record["spec"].get("linux") or {}
@@ -104,7 +106,8 @@ def _run_start_hooks(record: Record, declared: Hooks) -> None:
     identity = process_plan(record["spec"]["process"], held=held).identity
     init = process.open_init(record)
     try:
-        run_start_hooks(parse_hooks(declared, "startContainer"), record, init, identity)
+        seccomp = compile_for(linux, os.path.dirname(entry.path))
+        run_start_hooks(parse_hooks(declared, "startContainer"), record, init, identity, seccomp)
     except BaseException:
         process.send_signal(init, 9)
         process.wait_exit(init)

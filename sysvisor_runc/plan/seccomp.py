@@ -16,7 +16,7 @@ from sysvisor_runc.plan.tags import require
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.spec.types import Seccomp
+    from sysvisor_runc.spec.types import Linux, Seccomp
 
 # Part of the key: raise it whenever the same profile must compile to something else.
 FORMAT = 1
@@ -104,6 +104,14 @@ def compile(seccomp: Seccomp, cache_dir: str | None) -> Filter:  # noqa: A001  #
     _set_listener(result, seccomp)
     result.may_fork = _may_fork(seccomp)
     return result
+
+
+def compile_for(linux: Linux, root: str) -> Filter | None:
+    """The filter of a container whose state is below `root`; None where it has none. Raises as `compile`."""
+    profile = linux.get("seccomp")
+    if not profile or not profile.get("defaultAction"):
+        return None
+    return compile(profile, f"{root}/@seccomp")
 
 
 def _may_fork(seccomp: Seccomp) -> bool:
