@@ -429,12 +429,13 @@ class _Launch:
 
     def _let_go(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
         try:
-            host.send(messages.GO)
-            # While the child furnishes its root: this costs as much as a dozen mounts.
-            self._stage_record(child)
-            self._drive(conversation, host, child, report)
-        except BrokenPipeError:
-            self._failed_early(conversation, host, report)
+            try:
+                host.send(messages.GO)
+                # While the child furnishes its root: this costs as much as a dozen mounts.
+                self._stage_record(child)
+                self._drive(conversation, host, child, report)
+            except BrokenPipeError:
+                self._failed_early(conversation, host, report)
         except InitVanished:
             from sysvisor_runc.cgroup.oom import was_killed
 
