@@ -85,9 +85,13 @@ def resize(terminal: int, height: int, width: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
 
 
-def make_controlling(slave: int) -> None:
-    """Make the terminal the session's and put it on stdin, stdout and stderr; the caller has called setsid(2)."""
-    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+def make_controlling(slave: int, *, now: bool = True) -> None:
+    """Make the terminal the session's and put it on stdin, stdout and stderr; the caller has called setsid(2).
+
+    Not `now`: a session that is still to begin takes it; that of ours would hang it up when we end.
+    """
+    if now:
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     for fd in (0, 1, 2):
         os.dup2(slave, fd, inheritable=True)
     if slave > 2:

@@ -17,7 +17,7 @@ from sysvisor_runc.child.process import Ready, process_calls, set_memory_policy,
 from sysvisor_runc.child.seal import seal_imports
 from sysvisor_runc.child.stage import Call
 from sysvisor_runc.kernel import mount as m
-from sysvisor_runc.kernel.namespaces import unshare
+from sysvisor_runc.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, SIGCHLD, unshare
 from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
 from sysvisor_runc.kernel.syscall import syscall
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _CLOSE_RANGE_CLOEXEC = 4
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_TIOCSCTTY = 0x540E
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -50,10 +51,23 @@ class Wiring:
         state: the container's state for hooks, as JSON with the pid to be filled in by `pid_mark`.
         leaf: v2: `cgroup.procs` of the delegated leaf, joined once the cgroup namespace is unshared; -1: none.
         late: a socket that brings `join` and `leaf` where the cgroups are made after the clone; -1: they are there.
+        pid_ns: the pid namespace that the last stage joins; -1: the child lives in the container's from the start.
         reached: called with the name of each step, for fault injection; None in ordinary runs.
     """
 
-    __slots__ = ("channel", "join", "last_cap", "late", "leaf", "reached", "report", "start", "state", "trees")
+    __slots__ = (
+        "channel",
+        "join",
+        "last_cap",
+        "late",
+        "leaf",
+        "pid_ns",
+        "reached",
+        "report",
+        "start",
+        "state",
+        "trees",
+    )
 
     def __init__(self, channel: Channel, trees: dict[int, int], start: int, report: int, last_cap: int) -> None:
         self.channel = channel
@@ -63,6 +77,7 @@ class Wiring:
         self.last_cap = last_cap
         self.join: list[int] = []
         self.leaf = -1
+        self.pid_ns = -1
         self.late = -1
         self.state: Callable[[str], bytes] = lambda status: b"{}"
         self.reached: Callable[[str], None] | None = None
@@ -130,7 +145,7 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     reached("child-seal")
     preload(plan)
     seal_imports()
-    rootfs = Rootfs(-1, -1, wiring.trees)
+    rootfs = Rootfs(-1, -1, wiring.trees, wiring.pid_ns)
     rootfs.proc = _private_proc(plan)
     if time_offsets >= 0:
         from sysvisor_runc.child import clocks  # loaded before the seal
@@ -157,7 +172,7 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
         hook.run_hook(entry, wiring.state("creating"))
     reached("child-console")
     if plan.console is not None:
-        _open_console(plan, rootfs, channel)
+        _open_console(plan, rootfs, channel, now=wiring.pid_ns < 0)
     reached("child-pivot")
     _change_root(plan, rootfs, place)
     if plan.hostname:
@@ -246,7 +261,7 @@ def _await_host(channel: Channel) -> None:
         raise ChildError("the command that launches the container is gone")
 
 
-def _open_console(plan: ChildPlan, rootfs: Rootfs, channel: Channel) -> None:
+def _open_console(plan: ChildPlan, rootfs: Rootfs, channel: Channel, *, now: bool) -> None:
     from sysvisor_runc.child import console  # loaded before the seal
 
     wanted = plan.console
@@ -261,7 +276,7 @@ def _open_console(plan: ChildPlan, rootfs: Rootfs, channel: Channel) -> None:
     channel.send(messages.CONSOLE, str(master).encode())
     _await_host(channel)
     os.close(master)
-    console.make_controlling(slave)
+    console.make_controlling(slave, now=now)
 
 
 def _change_root(plan: ChildPlan, rootfs: Rootfs, place: str) -> None:
@@ -346,7 +361,8 @@ def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
     # What the caller left open goes with the interpreter; the duplicates made next survive it, until the program's
     # execve.
     syscall("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
-    keep = [wiring.start, wiring.report, rootfs.proc, channel.read_fd, channel.write_fd]
+    labelled = process.apparmor or process.selinux
+    keep = [wiring.start, wiring.report, rootfs.proc if labelled else -1, channel.read_fd, channel.write_fd]
     start, report, proc, read_fd, write_fd = (_above(fd, first) for fd in keep)
     close_range = Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
     wait = [Call("close", read_fd), Call("close", write_fd)]
@@ -355,11 +371,31 @@ def _last_stage(plan: ChildPlan, wiring: Wiring, rootfs: Rootfs) -> None:
         wait.append(Call("read", start, bytes(1), 1, skip=stage.END, what="wait for start"))
     ready = Ready(wait, read_fd, write_fd)
     calls = [close_range, *map(stage.end_on, _ENDING)]
-    calls += process_calls(process, path, wiring.last_cap, proc, ready)
+    fork = []
+    if wiring.pid_ns >= 0:
+        pid_ns = _above(wiring.pid_ns, first)
+        calls += [Call("setns", pid_ns, CLONE_NEWPID, what="join the pid namespace"), Call("close", pid_ns)]
+        fork = _fork_into(read_fd, write_fd, terminal=plan.console is not None)
+    calls += process_calls(process, path, wiring.last_cap, proc, ready, fork)
     image = stage.build(calls, report_fd=report, prefix=f"exec {path}: ")
     names = "\n".join(call.what for call in calls).encode("utf-8", "surrogateescape")
     Channel(-1, write_fd).send(messages.READY, names)
     os.execve(stage.memory_file(image), ["sysvisor-runc", "init"], {})
+
+
+def _fork_into(read_fd: int, write_fd: int, *, terminal: bool) -> list[Call]:
+    """Continue as a child of the command's in the pid namespace, once the command knows it as init."""
+    message = stage.Slot(messages.INIT + (4).to_bytes(4, "little"))
+    calls = [
+        Call("clone", CLONE_PARENT | SIGCHLD, 0, 0, 0, 0, store=message, skip=2, what="fork into the pid namespace"),
+        Call("write", write_fd, message, 9),
+        Call("exit_group", 0),
+        Call("setsid"),
+        Call("read", read_fd, bytes(5), 5, skip=stage.END, what="wait for the command"),
+    ]
+    if terminal:
+        calls.append(Call("ioctl", 0, _TIOCSCTTY, 0, what="take the terminal"))
+    return calls
 
 
 def _above(fd: int, lowest: int) -> int:

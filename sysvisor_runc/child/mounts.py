@@ -33,12 +33,14 @@ class Rootfs:
         proc: a private procfs of the container's pid namespace, never reachable by path; -1 where there is none.
         trees: detached mounts that the host opened, by the number that the plan gave them.
         kept: mounts that a later operation or the child refers to by name ("devpts").
+        pid_ns: the pid namespace that the container's procfs shows, where that is not ours; -1: ours.
         devnull: /dev/null of the host (O_PATH), verified; -1 until needed.
     """
 
-    __slots__ = ("devnull", "kept", "proc", "root", "trees")
+    __slots__ = ("devnull", "kept", "pid_ns", "proc", "root", "trees")
 
-    def __init__(self, root: int, proc: int, trees: dict[int, int]) -> None:
+    def __init__(self, root: int, proc: int, trees: dict[int, int], pid_ns: int = -1) -> None:
+        self.pid_ns = pid_ns
         self.root = root
         self.proc = proc
         self.trees = trees
@@ -242,7 +244,8 @@ class FilesystemMount:
                 tree = self._mount_by_path(destination, options)
                 self.attributes.apply(tree, self.destination)
             else:
-                tree = new_mount(self.fstype, self.source, options, self.destination)
+                pid_ns = rootfs.pid_ns if self.fstype == "proc" else -1
+                tree = new_mount(self.fstype, self.source, options, self.destination, pid_ns=pid_ns)
                 if self.copy_up:
                     _copy_up(destination, tree)
                 self.attributes.apply(tree, self.destination)
@@ -288,10 +291,17 @@ class FilesystemMount:
         return paths.open_in_root(destination, ".", os.O_PATH | os.O_DIRECTORY)
 
 
-def new_mount(fstype: str, source: str, options: Sequence[tuple[str, str | None]], operand: str) -> int:
-    """A detached mount of a new `fstype`; an error carries what the kernel logged on the context."""
+def new_mount(
+    fstype: str, source: str, options: Sequence[tuple[str, str | None]], operand: str, *, pid_ns: int = -1
+) -> int:
+    """A detached mount of a new `fstype`; an error carries what the kernel logged on the context.
+
+    `pid_ns` is the namespace that a procfs shows instead of ours (Linux 6.18).
+    """
     context = m.fsopen(fstype)
     try:
+        if pid_ns >= 0:
+            m.fsconfig(context, m.FSCONFIG_SET_FD, "pidns", None, pid_ns)
         if source:
             m.fsconfig(context, m.FSCONFIG_SET_STRING, "source", source)
         for key, value in options:

@@ -123,6 +123,8 @@ class ChildPlan:
         new_user: the child got a new user namespace and waits for its id maps.
         late_namespaces: flags unshared after the cgroup is joined (CLONE_NEWCGROUP, CLONE_NEWTIME).
         time_offsets: lines for /proc/self/timens_offsets: (clock, seconds, nanoseconds).
+        late_pid: a pid namespace is joined, with processes that may have every right over ours: the child stays out of
+            it and only the last stage, which has given up its privileges by then, forks into it.
         new_mount: a mount namespace of its own; without it the root is changed by chroot, and mounts stay.
         rootfs: path of the root file system on the host.
         rootfs_tree: number of the detached tree that becomes the root.
@@ -140,6 +142,7 @@ class ChildPlan:
         "finish",
         "hostname",
         "late_namespaces",
+        "late_pid",
         "loopback",
         "new_mount",
         "new_user",
@@ -160,6 +163,7 @@ class ChildPlan:
         self.new_user = False
         self.new_mount = True
         self.late_namespaces = 0
+        self.late_pid = False
         self.time_offsets: list[tuple[str, int, int]] = []
         self.rootfs = "/"
         self.rootfs_tree = 0

@@ -138,7 +138,8 @@ def _seccomp_calls(seccomp: SeccompFilter, ready: Ready) -> list[Call]:
 
 def _first_calls(process: ProcessPlan, proc: int) -> list[Call]:
     calls = [Call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0), Call("prctl", PR_SET_NAME, b"sysvisor-runc\0", 0, 0, 0)]
-    return calls if proc < 0 else [*calls, *label_calls(process, proc)]
+    # Nobody who may look into the process later shall find a procfs that is perhaps not his.
+    return calls if proc < 0 else [*calls, *label_calls(process, proc), Call("close", proc)]
 
 
 def label_calls(process: ProcessPlan, proc: int) -> list[Call]:

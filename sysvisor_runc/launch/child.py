@@ -46,6 +46,13 @@ class Child:
                 raise
         self.reap()
 
+    def replace(self, pid: int) -> None:
+        """Reap it, and be its child `pid` from now on, which is ours as well (CLONE_PARENT)."""
+        pidfd = os.pidfd_open(pid)
+        self.reap()
+        self.close()
+        self.pid, self.pidfd = pid, pidfd
+
     def reap(self) -> int:
         """Wait for its end; the wait status, 0 where somebody else has reaped it."""
         try:

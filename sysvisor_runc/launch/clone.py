@@ -8,6 +8,7 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child import main as child_main
 from sysvisor_runc.child.seal import seal_imports
 from sysvisor_runc.errors import LaunchError
+from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
 from sysvisor_runc.kernel.signals import reset_signals
@@ -84,6 +85,9 @@ def _first_stage(
         seal_imports()
         opened = [(flag, path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)) for flag, path in plan.join]
         for flag, path, fd in opened:
+            if flag == ns.CLONE_NEWPID and plan.child.late_pid and _can_show(fd):
+                wiring.pid_ns = fd
+                continue
             ns.setns(fd, flag, operand=path)
         pid, _ = ns.clone3(plan.clone_flags | ns.CLONE_PARENT, cgroup_fd=cgroup_fd)
         if pid == 0:
@@ -98,6 +102,18 @@ def _first_stage(
         wiring.channel.send(messages.FAILED, text.encode("utf-8", "surrogateescape"))
     finally:
         os._exit(1)
+
+
+def _can_show(pid_ns: int) -> bool:
+    """Whether a procfs of a pid namespace can be made from outside of it (Linux 6.18); else it has to be entered."""
+    context = m.fsopen("proc")
+    try:
+        m.fsconfig(context, m.FSCONFIG_SET_FD, "pidns", None, pid_ns)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(context)
 
 
 def _readable(fd: int) -> bool:

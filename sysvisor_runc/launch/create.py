@@ -461,6 +461,9 @@ class _Launch:
             elif kind == messages.CONSOLE:
                 self._take_console(child, int(payload))
                 host.send(messages.GO_ON)
+            elif kind == messages.INIT:
+                self._adopt(child, int.from_bytes(payload, "little"))
+                host.send(messages.GO_ON)
             elif kind == messages.LISTENER:
                 self._take_listener(child, int.from_bytes(payload, "little"))
                 host.send(messages.GO_ON)
@@ -473,6 +476,13 @@ class _Launch:
         conversation.ended(b"")
         if conversation.state != LAUNCHED:
             raise InitVanished
+
+    def _adopt(self, child: Child, pid: int) -> None:
+        """The process that made the container has forked the one that will be its init, and ends."""
+        child.replace(pid)
+        self.init_start = start_time(pid)
+        notes.note(self.entry, "init", f"{pid} {self.init_start}")
+        self._stage_record(child)
 
     def _runtime_hooks(self, child: Child) -> None:
         reached("hooks")

@@ -228,7 +228,8 @@ class _Join:
                 os.dup2(fd, number)
             first = 3 + self.plan.preserve_fds
             syscall("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
-            proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            labelled = self.plan.apparmor or self.plan.selinux
+            proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if labelled else -1
             kept = [_above(fd, first) for fd in (self.init, report, pids, proc, inner.read_fd, inner.write_fd)]
             init, report, pids, proc, read_fd, write_fd = kept
             self.root = _above(self.root, first) if self.record["flags"].get("noPivot") else -1
@@ -257,10 +258,15 @@ class _Join:
         calls = [Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)]
         # Before the fork: the file belongs to this very task, and what it says passes on to the child.
         calls += label_calls(self.plan, proc)
+        if self.plan.apparmor or self.plan.selinux:
+            # The host's procfs must not be found open in a process that the container may look into.
+            calls.append(Call("close", proc))
         if flags:
             calls.append(Call("setns", init, flags, what="join the container's namespaces"))
         if self.record["flags"].get("noPivot"):
             calls += [Call("fchdir", self.root), Call("chroot", b".\0", what="change to the container's root")]
+            calls.append(Call("close", self.root))
+        calls.append(Call("close", init))
         if self.plan.keyring:
             name = self.plan.keyring.encode() + b"\0"
             calls.append(Call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, name, flags=stage.IGNORE_ERROR))

@@ -119,6 +119,9 @@ def _namespaces(plan: Plan, linux: Linux) -> None:
     child.new_mount = bool(flags & ns.CLONE_NEWNS) or any(flag == ns.CLONE_NEWNS for flag, _ in plan.join)
     joined = {flag for flag, _ in plan.join}
     child.new_user = bool((flags | sum(joined)) & ns.CLONE_NEWUSER)
+    # Where a user namespace stands between, those who live in the pid namespace cannot look into us anyway, and the
+    # right to enter it would be lost on the way.
+    child.late_pid = ns.CLONE_NEWPID in joined and not child.new_user
     child.loopback = bool(flags & ns.CLONE_NEWNET)
     if flags & ns.CLONE_NEWUSER:
         plan.uid_mappings = linux.get("uidMappings") or []
