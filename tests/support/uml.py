@@ -40,8 +40,18 @@ sync; echo o >/proc/sysrq-trigger; sleep 10
 """
 
 
-def run(directory: pathlib.Path, version: str, script: str, *, memory: str = "1G", timeout: float = 100) -> str:
-    """The output of a shell script under cgroup `version` ("v1", "v2"), which must end well; skips without UML."""
+def run(
+    directory: pathlib.Path,
+    version: str,
+    script: str,
+    *boot: str,
+    memory: str = "1G",
+    timeout: float = 100,
+) -> str:
+    """The output of a shell script under cgroup `version` ("v1", "v2"), which must end well; skips without UML.
+
+    `boot` are more words for the kernel's command line.
+    """
     kernel = shutil.which("linux.uml")
     if kernel is None or shutil.which("busybox") is None or platform.machine() != "x86_64":
         pytest.skip("no user-mode-linux; to force it: apt-get install user-mode-linux busybox-static")
@@ -52,7 +62,7 @@ def run(directory: pathlib.Path, version: str, script: str, *, memory: str = "1G
     arguments = [f"mem={memory}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}"]
     quiet = ["con=null", "con0=null,fd:1", "ssl=null", "panic=-1", "quiet", f"umid=sysvisor-{directory.name}"]
     console = subprocess.run(
-        [kernel, *arguments, *quiet],
+        [kernel, *arguments, *quiet, *boot],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,37 @@
+"""Containers on a kernel and cgroup layout that this machine does not have: integration tests inside user-mode-linux."""
+
+import pathlib
+import sys
+import sysconfig
+
+import pytest
+
+from tests.support import uml
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(directory: pathlib.Path, version: str, *files: str, prepare: str = "", boot: tuple[str, ...] = ()) -> str:
+    """Run integration test files in a guest; its output, which must tell of tests that passed."""
+    # The interpreter that runs this, with its packages: a virtual environment is a file of the host like any other.
+    python = f"env PYTHONPATH={sysconfig.get_paths()['purelib']} {sys.executable}"
+    tests = " ".join(f"tests/integration/test_{name}.py" for name in files)
+    options = "-q -rs -p no:cacheprovider -o addopts=--import-mode=importlib"
+    script = f"{prepare}\ncd {ROOT}\n{python} -m pytest {options} {tests}\n"
+    text = uml.run(directory, version, script, *boot, timeout=280)
+    assert " passed" in text
+    return text
+
+
+def test_limits_on_cgroup_v2(tmp_path: pathlib.Path) -> None:
+    """Pure cgroup v2 with controllers: limits, device rules by eBPF, the cgroup mount, init killed for want of memory."""
+    run(tmp_path, "v2", "cgroup_run", "devices")
+
+
+def test_apparmor(tmp_path: pathlib.Path) -> None:
+    """A kernel with AppArmor: containers and joining processes run under their profile."""
+    mount = "mount -t securityfs securityfs /sys/kernel/security"
+    text = run(tmp_path, "v1", "apparmor", prepare=mount, boot=("lsm=apparmor",))
+    assert "no AppArmor here" not in text
