@@ -1,7 +1,6 @@
 """The last stage: a static ELF in a sealed memory file that makes a list of system calls and ends in execve.
 
-The list is laid out here; what runs it is contrib/stage/stage.c. May import kernel only. Where a memory file cannot be
-executed (no code for this machine, or `vm.memfd_noexec=2`), `perform` makes the same calls from this process.
+The list is laid out here; what runs it is contrib/stage/stage.c. May import kernel only.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import os
 from _struct import Struct  # struct itself is one more file to load
 
 from sysvisor_runc.child.stage_code import CODE
-from sysvisor_runc.kernel.syscall import MACHINE, NUMBERS, SyscallError, syscall
+from sysvisor_runc.kernel import mount as m
+from sysvisor_runc.kernel.syscall import MACHINE, NUMBERS, syscall
 
 IGNORE_ERROR = 1
 SAY_WHY = 2
@@ -249,43 +249,39 @@ def _program_header(flags: int, offset: int, address: int, size: int) -> bytes:
 def memory_file(image: bytes) -> int:
     """`image` in a sealed, executable, close-on-exec memory file (memfd_create(2); MFD_EXEC since Linux 6.3).
 
-    Raises:
-        OSError: EACCES where `vm.memfd_noexec=2` forbids it.
+    Where `vm.memfd_noexec=2` forbids those: in the only file of a read-only tmpfs that is mounted nowhere.
     """
     name = b"sysvisor-runc init\0"
     flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
     try:
         fd = syscall("memfd_create", name, flags | MFD_EXEC)
     except OSError as error:
+        if error.errno == 13:  # EACCES
+            return _file_mounted_nowhere(image)
         if error.errno != 22:  # EINVAL: before MFD_EXEC existed every memory file was executable
             raise
         fd = syscall("memfd_create", name, flags)
-    view = memoryview(image)
-    while view:
-        view = view[os.write(fd, view) :]
+    _write(fd, image)
     fcntl.fcntl(fd, F_ADD_SEALS, _ALL_SEALS)
     return fd
 
 
-def available() -> bool:
-    """Whether there is machine code for this machine."""
-    return MACHINE in CODE
+def _write(fd: int, image: bytes) -> None:
+    view = memoryview(image)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
-def perform(calls: list[Call]) -> None:
-    """Make `calls` from this process: what the program would do, where it cannot be executed.
-
-    Raises:
-        SyscallError: a call failed; its operand is the call's `what`.
-    """
-    for call in calls:
-        args: list[int | bytes] = []
-        for arg in call.args:
-            if not isinstance(arg, int | bytes):
-                raise TypeError(f"{call.name} needs the last stage")
-            args.append(arg)
-        try:
-            syscall(call.name, *args, operand=call.what)
-        except SyscallError:
-            if not call.flags & IGNORE_ERROR:
-                raise
+def _file_mounted_nowhere(image: bytes) -> int:
+    context = m.fsopen("tmpfs")
+    m.fsconfig(context, m.FSCONFIG_CMD_CREATE)
+    root = m.fsmount(context)
+    fd = os.open("init", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o700, dir_fd=root)
+    _write(fd, image)
+    os.close(fd)  # a file that is open for writing is not executed
+    m.mount_setattr(root, "", m.AT_EMPTY_PATH, attr_set=m.MOUNT_ATTR_RDONLY)
+    try:
+        return os.open("init", os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
+        os.close(context)
