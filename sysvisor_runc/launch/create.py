@@ -436,14 +436,10 @@ class _Launch:
                 self._drive(conversation, host, child, report)
             except BrokenPipeError:
                 self._failed_early(conversation, host, report)
-        except InitVanished:
-            from sysvisor_runc.cgroup.oom import was_killed
+        except InitVanished as error:
+            from sysvisor_runc.cgroup.oom import explain
 
-            if was_killed(self.manager):
-                raise LaunchError(
-                    "unable to start container process: container init was OOM-killed (memory limit too low?)"
-                ) from None
-            raise
+            raise explain(self.manager, error) from None
 
     def _drive(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
         while True:
