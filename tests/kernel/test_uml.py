@@ -1,4 +1,4 @@
-"""Containers on a kernel and cgroup layout that this machine does not have: integration tests inside user-mode-linux."""
+"""Containers on a kernel and cgroup layout that this machine does not have: integration tests inside UML."""
 
 import pathlib
 import sys
@@ -26,7 +26,7 @@ def run(directory: pathlib.Path, version: str, *files: str, prepare: str = "", b
 
 
 def test_limits_on_cgroup_v2(tmp_path: pathlib.Path) -> None:
-    """Pure cgroup v2 with controllers: limits, device rules by eBPF, the cgroup mount, init killed for want of memory."""
+    """Pure cgroup v2 with controllers: limits, device rules by eBPF, the cgroup mount, init out of memory."""
     run(tmp_path, "v2", "cgroup_run", "devices")
 
 
