@@ -22,7 +22,7 @@ PACKAGES := sysvisor_runc $(wildcard sysvisor_fs)
 
 # `make` lists the targets; `make BUILDTAGS='…'` alone builds with them, as with runc.
 .DEFAULT_GOAL := $(if $(filter command%,$(origin BUILDTAGS)),build,help)
-.PHONY: help demo demo-systemd test integration lint format bench docs proto build install uninstall deps clean distclean
+.PHONY: help demo demo-systemd test integration upstream-conformance lint format bench docs proto build install uninstall deps clean distclean
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory
 
@@ -98,6 +98,10 @@ bench: ## measure against Debian's runc and crun, side by side
 	@tools/debian-packages base build test
 	@$(MAKE) $(VENV)/.project
 	@$(BIN)/python -m tests.bench $(BENCHFLAGS)
+
+upstream-conformance: ## run runc's own integration suite against this runtime: RUNC_SRC=checkout [CONFORMANCE='run exec']
+	@[ -n '$(RUNC_SRC)' ] || { echo 'RUNC_SRC: name a checkout of opencontainers/runc'; exit 2; }
+	@$(PYTHON) -m tests.conformance.run '$(RUNC_SRC)' $(CONFORMANCE)
 
 # --- make it ------------------------------------------------------------------------------------------------------
 
