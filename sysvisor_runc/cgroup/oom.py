@@ -1,4 +1,4 @@
-"""Whether the kernel has killed a process of a container for want of memory. Loaded when an init died without a word."""
+"""Whether the kernel has killed a process of a container for want of memory. Loaded when an init died silently."""
 
 from __future__ import annotations
 
