@@ -8,7 +8,7 @@ from __future__ import annotations
 import _socket
 
 _RIGHTS_MAX = 253  # SCM_MAX_FD
-_LEAF, _NO_LEAF = b"L", b"J"
+_TEXT_MAX = 4096
 
 
 def pair() -> tuple[_socket.socket, int]:
@@ -17,24 +17,34 @@ def pair() -> tuple[_socket.socket, int]:
     return ours, theirs.detach()
 
 
-def send(link: _socket.socket, join: list[int], leaf: int) -> None:
-    """Send the files to be joined, and the leaf's unless that is -1. Fine if the child is gone: its channel tells."""
-    opened = join if leaf < 0 else [*join, leaf]
-    rights = b"".join(fd.to_bytes(4, "little") for fd in opened)
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if opened else []
+def send(link: _socket.socket, join: list[int], leaf: int, trees: dict[int, int]) -> None:
+    """Send what `main.Wiring` tells of. Fine if the child is gone: its channel says why.
+
+    One message: how many files to join, whether there is a leaf, the numbers of the trees; and all the descriptors.
+    """
+    leaves = [] if leaf < 0 else [leaf]
+    rights = b"".join(fd.to_bytes(4, "little") for fd in (*join, *leaves, *trees.values()))
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else []
+    text = " ".join(map(str, (len(join), len(leaves), *trees)))
     try:
-        link.sendmsg([_NO_LEAF if leaf < 0 else _LEAF], ancillary)
+        link.sendmsg([text.encode()], ancillary)
     except BrokenPipeError:
         pass
     link.close()
 
 
-def receive(fd: int) -> tuple[list[int], int]:
-    """What the host has sent, close-on-exec (unix(7)). Raises OSError: the host is gone."""
+def receive(fd: int, trees: dict[int, int]) -> tuple[list[int], int]:
+    """The files to join and the leaf's or -1; trees are added to `trees`. All close-on-exec (unix(7)).
+
+    Raises:
+        OSError: the host is gone.
+    """
     link = _socket.socket(fileno=fd)
-    word, ancillary, _, _ = link.recvmsg(1, _socket.CMSG_SPACE(4 * _RIGHTS_MAX), _socket.MSG_CMSG_CLOEXEC)
+    text, ancillary, _, _ = link.recvmsg(_TEXT_MAX, _socket.CMSG_SPACE(4 * _RIGHTS_MAX), _socket.MSG_CMSG_CLOEXEC)
     link.close()
-    if not word:
+    if not text:
         raise BrokenPipeError(32, "the command that launches the container is gone")
     opened = [int.from_bytes(data[at : at + 4], "little") for _, _, data in ancillary for at in range(0, len(data), 4)]
-    return (opened[:-1], opened[-1]) if word == _LEAF else (opened, -1)
+    joins, leaves, *numbers = map(int, text.split())
+    trees.update(zip(numbers, opened[joins + leaves :], strict=True))
+    return opened[:joins], opened[joins] if leaves else -1

@@ -50,7 +50,7 @@ class Wiring:
         last_cap: the kernel's highest capability.
         state: the container's state for hooks, as JSON with the pid to be filled in by `pid_mark`.
         leaf: v2: `cgroup.procs` of the delegated leaf, joined once the cgroup namespace is unshared; -1: none.
-        late: a socket that brings `join` and `leaf` where the cgroups are made after the clone; -1: they are there.
+        late: a socket that brings `join`, `leaf` and more trees where the cgroups are made after the clone, or -1.
         pid_ns: the pid namespace that the last stage joins; -1: the child lives in the container's from the start.
         reached: called with the name of each step, for fault injection; None in ordinary runs.
     """
@@ -128,7 +128,7 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     if wiring.late >= 0:
         from sysvisor_runc.child import late  # the host has loaded it
 
-        wiring.join, wiring.leaf = late.receive(wiring.late)
+        wiring.join, wiring.leaf = late.receive(wiring.late, wiring.trees)
     for fd in wiring.join:
         os.write(fd, b"0")
     use_cpus(plan.process.affinity)

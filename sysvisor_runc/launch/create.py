@@ -6,7 +6,6 @@ Every thing acquired goes on the undo stack. Used by `create` and by `run`, whic
 from __future__ import annotations
 
 import os
-import stat
 
 from sysvisor_runc import log
 from sysvisor_runc.cgroup.driver import open_driver
@@ -24,6 +23,7 @@ from sysvisor_runc.launch.conversation import LAUNCHED, Conversation, InitVanish
 from sysvisor_runc.launch.ids import on_host
 from sysvisor_runc.launch.interrupt import waiting
 from sysvisor_runc.launch.pidfile import write_pid_file
+from sysvisor_runc.launch.stdio import give_stdio
 from sysvisor_runc.launch.steps import FAULT, reached, reached_in_child
 from sysvisor_runc.plan import build
 from sysvisor_runc.plan.mounts import CgroupView
@@ -254,10 +254,11 @@ class _Launch:
                 lambda path: notes.note(self.entry, "rdt", path),
             )
         reached("trees")
-        self.opened = trees.open_trees(self.plan.trees)
+        early = None if unit is None else unit.early_trees(self.plan.trees, self.manager)
+        self.opened = trees.open_trees(self.plan.trees, early)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
         if self.plan.child.new_user:
-            self._lock_trees()
+            self._lock_trees(self.opened)
 
     def _configure_cgroup(self) -> None:
         reached("settings")
@@ -275,7 +276,10 @@ class _Launch:
         self._note_cgroups()
         self.manager.create(self.layout, tolerant=os.geteuid() != 0, member=pid)
         self._configure_cgroup()
-        unit.let_in(self.manager, pid)
+        opened = trees.open_trees(self.plan.trees, unit.late_trees)
+        if self.plan.child.new_user:
+            self._lock_trees(opened)
+        unit.let_in(self.manager, pid, opened)
 
     def _wire_cgroups(self, wiring: Wiring) -> int | None:
         """Give the child what lets it into its cgroups; the descriptor of the one to be cloned into, if any."""
@@ -287,14 +291,14 @@ class _Launch:
         wiring.leaf = -1 if leaf is None else leaf
         return self.manager.clone_into_fd()
 
-    def _lock_trees(self) -> None:
+    def _lock_trees(self, opened: dict[int, int]) -> None:
         from sysvisor_runc.launch.locked import lock_trees, restricted
 
-        wanted = restricted(self.plan.trees, self.opened)
+        wanted = restricted(self.plan.trees, opened)
         if wanted:
-            if any(tree.idmap for tree in self.plan.trees):
+            if not self.idmapped and any(tree.idmap for tree in self.plan.trees):
                 self._idmap_early()
-            lock_trees(self.plan.trees, self.opened, wanted)
+            lock_trees(self.plan.trees, opened, wanted)
 
     def _idmap_early(self) -> None:
         """ID-map before there is a child: what is locked gets attached for it, and can then be ID-mapped no more."""
@@ -324,7 +328,8 @@ class _Launch:
         cgroup_fd = self._wire_cgroups(wiring)
         wiring.state = self._hook_state
         wiring.reached = reached_in_child() if FAULT else None
-        self._own_stdio()
+        if self.plan.child.console is None:
+            give_stdio(on_host(self.plan.uid_mappings, self.plan.child.process.identity.uid))
         reached("clone")
         close_in_child = [host.read_fd, host.write_fd, report[0], self.entry.dirfd]
         if start_write >= 0:
@@ -385,22 +390,6 @@ class _Launch:
             self.bundle,
             dict(self.spec.get("annotations") or {}),
         )
-
-    def _own_stdio(self) -> None:
-        """Give stdio to the container's user, so that /dev/stdout can be reopened in there.
-
-        Pipes, terminals, and files that were opened for writing: nobody has given away /dev/zero, or a file to read.
-        """
-        uid = on_host(self.plan.uid_mappings, self.plan.child.process.identity.uid)
-        if self.plan.child.console is not None:
-            return  # the container gets none of ours
-        for fd in (0, 1, 2):
-            try:
-                status = os.fstat(fd)
-                if status.st_uid != uid and _is_given(fd, status.st_mode):
-                    os.fchown(fd, uid, -1)
-            except OSError:
-                pass  # closed, or a file system without owners: nothing that the program could not live with
 
     def _after_clone(self, child: Child) -> None:
         reached("maps")
@@ -584,14 +573,6 @@ def _unlink_quietly(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def _is_given(fd: int, mode: int) -> bool:
-    if stat.S_ISREG(mode):
-        import fcntl
-
-        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
-    return stat.S_ISFIFO(mode) or os.isatty(fd)
 
 
 def _read_report(report: int) -> bytes:

@@ -33,7 +33,7 @@ _RESTRICTED = 1 | 2 | 4 | 8
 
 def restricted(trees: Sequence[Tree], opened: dict[int, int]) -> list[int]:
     """The numbers of the trees that have flags to lock, from config.json or from the host's own mounts."""
-    return [number for number, tree in enumerate(trees) if _is_restricted(tree, opened[number])]
+    return [number for number, tree in enumerate(trees) if number in opened if _is_restricted(tree, opened[number])]
 
 
 def lock_trees(trees: Sequence[Tree], opened: dict[int, int], wanted: list[int]) -> None:

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from sysvisor_runc.plan.mounts import Tree
 
 
-def open_trees(trees: Sequence[Tree]) -> dict[int, int]:
-    """Open every tree; descriptors by number, inherited by the child, close-on-exec.
+def open_trees(trees: Sequence[Tree], numbers: Sequence[int] | None = None) -> dict[int, int]:
+    """Open every tree, or those with `numbers`; descriptors by number, inherited by the child, close-on-exec.
 
     Raises:
         LaunchError: a source is missing or cannot be cloned.
     """
     opened: dict[int, int] = {}
-    for number, tree in enumerate(trees):
+    for number in range(len(trees)) if numbers is None else numbers:
+        tree = trees[number]
         flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (m.AT_RECURSIVE if tree.recursive else 0)
         try:
             opened[number] = fd = _make(tree) if hasattr(tree, "nodes") else m.open_tree(m.AT_FDCWD, tree.path, flags)

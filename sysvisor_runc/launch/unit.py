@@ -20,10 +20,12 @@ from sysvisor_runc.launch import notes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Sequence
 
     from sysvisor_runc.cgroup.manager import Manager
     from sysvisor_runc.cgroup.systemd import Connect
     from sysvisor_runc.launch.request import Request
+    from sysvisor_runc.plan.mounts import Tree
     from sysvisor_runc.spec.types import Spec
     from sysvisor_runc.state.record import CgroupRecord
     from sysvisor_runc.state.store import Entry
@@ -32,15 +34,28 @@ _SIGKILL = 9
 
 
 class UnitLaunch:
-    """The unit of a container that is being created: `cgroup`, and `resources` as systemd rounds them."""
+    """The unit of a container that is being created.
 
-    __slots__ = ("_link", "cgroup", "resources")
+    Attributes:
+        cgroup: the unit itself.
+        resources: what the container asks for, as systemd rounds it.
+        late_trees: numbers of the trees that show the container's cgroups, and are there only with the unit.
+    """
+
+    __slots__ = ("_link", "cgroup", "late_trees", "resources")
 
     def __init__(self, request: Request, spec: Spec) -> None:
         path = (spec.get("linux") or {}).get("cgroupsPath")
         self.cgroup = new_unit(path, request.container_id, request.connect_systemd, rootless=request.rootless)
         self._link: _socket.socket | None = None
+        self.late_trees: list[int] = []
         self.resources = rounded((spec.get("linux") or {}).get("resources") or {})
+
+    def early_trees(self, trees: Sequence[Tree], manager: Manager) -> list[int]:
+        """The numbers of the other trees."""
+        cgroups = {*manager.paths.values(), *manager.exec_paths().values()}
+        self.late_trees = [number for number, tree in enumerate(trees) if tree.path in cgroups]
+        return [number for number in range(len(trees)) if number not in self.late_trees]
 
     def child_end(self) -> int:
         """A socket for the child, which gets the files that let it into its cgroups there."""
@@ -62,8 +77,12 @@ class UnitLaunch:
         unit = self.cgroup.unit
         notes.note(entry, "user-unit" if unit.user else "unit", unit.name)
 
-    def let_in(self, manager: Manager, pid: int) -> None:
-        """Let the child into those cgroups that systemd has not put it into. Raises CgroupError."""
+    def let_in(self, manager: Manager, pid: int, trees: dict[int, int]) -> None:
+        """Let the child into those cgroups that systemd has not put it into, and hand it the late trees.
+
+        Raises:
+            CgroupError: a cgroup is gone, or may not be joined.
+        """
         if self.cgroup.unit.is_slice and manager.v2:
             # systemd puts no process into a slice.
             path = manager.paths["unified"]
@@ -76,9 +95,9 @@ class UnitLaunch:
             opened.append(os.open(manager.exec_paths()["unified"] + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         leaf = manager.leaf_fd()
         if self._link is not None:
-            late.send(self._link, opened, -1 if leaf is None else leaf)
+            late.send(self._link, opened, -1 if leaf is None else leaf, trees)
             self._link = None
-        for fd in opened if leaf is None else (*opened, leaf):
+        for fd in (*opened, *trees.values(), *([] if leaf is None else [leaf])):
             os.close(fd)
         self.cgroup.close()
 
