@@ -146,6 +146,7 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     preload(plan)
     seal_imports()
     rootfs = Rootfs(-1, -1, wiring.trees, wiring.pid_ns)
+    rootfs.have_idmapped = lambda tree, number: _ask(channel, messages.IDMAP, f"{tree} {number}")
     rootfs.proc = _private_proc(plan)
     if time_offsets >= 0:
         from sysvisor_runc.child import clocks  # loaded before the seal
@@ -253,6 +254,11 @@ def _execute(operation: object, rootfs: Rootfs) -> None:
         operation.execute(rootfs)  # type: ignore[attr-defined]  # Operation is a protocol for the checker only
     except OSError as error:
         raise ChildError(f"error mounting {operation.describe()}: {_os_error(error)}") from error  # type: ignore[attr-defined]
+
+
+def _ask(channel: Channel, kind: bytes, text: str) -> None:
+    channel.send(kind, text.encode())
+    _await_host(channel)
 
 
 def _await_host(channel: Channel) -> None:

@@ -15,7 +15,7 @@ from sysvisor_runc.kernel.statfs import PROC_SUPER_MAGIC, fstatfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     class Operation(Protocol):
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
         def describe(self) -> str: ...
         def execute(self, rootfs: Rootfs) -> None: ...
+
+
+def _nobody_to_ask(tree: int, number: int) -> None:
+    raise OSError(1, "nobody can ID-map it")
 
 
 class Rootfs:
@@ -35,9 +39,10 @@ class Rootfs:
         kept: mounts that a later operation or the child refers to by name ("devpts").
         pid_ns: the pid namespace that the container's procfs shows, where that is not ours; -1: ours.
         devnull: /dev/null of the host (O_PATH), verified; -1 until needed.
+        have_idmapped: has the host ID-map a detached mount of ours, as it was planned under a number.
     """
 
-    __slots__ = ("devnull", "kept", "pid_ns", "proc", "root", "trees")
+    __slots__ = ("devnull", "have_idmapped", "kept", "pid_ns", "proc", "root", "trees")
 
     def __init__(self, root: int, proc: int, trees: dict[int, int], pid_ns: int = -1) -> None:
         self.pid_ns = pid_ns
@@ -46,6 +51,7 @@ class Rootfs:
         self.trees = trees
         self.kept: dict[str, int] = {}
         self.devnull = -1
+        self.have_idmapped: Callable[[int, int], None] = _nobody_to_ask
 
     def null_device(self) -> int:
         """The host's /dev/null, proved to be the character device 1:3 (CVE-2025-31133 swapped the container's)."""
@@ -148,10 +154,11 @@ def attach(tree: int, destination: int, operand: str) -> None:
 class BindMount:
     """Show a tree of the host, opened beforehand as number `tree`, at `destination`.
 
-    `locked`: the flags that the host's mount has are not to be taken away.
+    `locked`: the flags that the host's mount has are not to be taken away. `inside`: the source is this path of the
+    container's, with what is mounted there by now; `tree` then numbers what the host ID-maps for us.
     """
 
-    __slots__ = ("attributes", "destination", "idmap", "locked", "recursive", "source", "tree")
+    __slots__ = ("attributes", "destination", "idmap", "inside", "locked", "recursive", "source", "tree")
 
     def __init__(
         self,
@@ -163,6 +170,7 @@ class BindMount:
         attributes: Attributes,
         idmap: str = "",
         locked: bool = False,
+        inside: str = "",
     ) -> None:
         self.tree = tree
         self.source = source
@@ -171,6 +179,7 @@ class BindMount:
         self.attributes = attributes
         self.idmap = idmap
         self.locked = locked
+        self.inside = inside
 
     def describe(self) -> str:
         verb = "rbind" if self.recursive else "bind"
@@ -178,7 +187,7 @@ class BindMount:
         return f"{verb} {self.source} -> {self.destination}{idmap}{self.attributes.describe()}"
 
     def execute(self, rootfs: Rootfs) -> None:
-        tree = rootfs.trees[self.tree]
+        tree = self._open_inside(rootfs) if self.inside else rootfs.trees[self.tree]
         if self.destination == "/proc" and fstatfs(tree) != PROC_SUPER_MAGIC:
             # A directory of the container's choosing would be taken for procfs (CVE-2019-16884).
             raise OSError(22, f"{self.destination!r} cannot be mounted because it is not of type proc")
@@ -192,6 +201,17 @@ class BindMount:
         finally:
             os.close(destination)
         self.attributes.apply_propagation(tree, self.destination)
+
+    def _open_inside(self, rootfs: Rootfs) -> int:
+        fd = paths.open_in_root(rootfs.root, self.inside)
+        try:
+            flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | m.AT_EMPTY_PATH
+            tree = m.open_tree(fd, "", flags | (m.AT_RECURSIVE if self.recursive else 0))
+        finally:
+            os.close(fd)
+        if self.idmap:
+            rootfs.have_idmapped(tree, self.tree)
+        return tree
 
 
 class FilesystemMount:

@@ -452,6 +452,9 @@ class _Launch:
             elif kind == messages.LISTENER:
                 self._take_listener(child, int.from_bytes(payload, "little"))
                 host.send(messages.GO_ON)
+            elif kind == messages.IDMAP:
+                trees.idmap_of_child(self.plan.inner_trees, child.pid, child.pidfd, payload)
+                host.send(messages.GO_ON)
 
     def _failed_early(self, conversation: Conversation, host: messages.Channel, report: int) -> None:
         """The child is gone before it listened: whatever it said last is the reason."""

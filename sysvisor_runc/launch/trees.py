@@ -70,6 +70,24 @@ def idmap_trees(trees: Sequence[Tree], opened: dict[int, int], userns_fd: int) -
                 os.close(fd)
 
 
+def idmap_of_child(trees: Sequence[Tree], pid: int, pidfd: int, asked: bytes) -> None:
+    """ID-map a detached mount that the child `pid` holds; `asked`: its descriptor there, and which of `trees` it is.
+
+    Raises:
+        LaunchError: the file system does not allow it.
+    """
+    from sysvisor_runc.kernel.pidfd import pidfd_getfd
+
+    number, index = map(int, asked.split())
+    fd = pidfd_getfd(pidfd, number)
+    userns_fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        idmap_trees([trees[index]], {0: fd}, userns_fd)
+    finally:
+        os.close(userns_fd)
+        os.close(fd)
+
+
 def _idmap(tree: Tree, fd: int, userns_fd: int) -> None:
     recursive = m.AT_RECURSIVE if tree.idmap_tree else 0
     try:

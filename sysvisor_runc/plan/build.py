@@ -144,6 +144,7 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
         facts.bundle, facts.cgroups, mount_label=linux.get("mountLabel") or "", default_propagation=default
     )
     mounts.in_userns = child.new_user
+    mounts.rootfs = plan.rootfs.rstrip("/")
     # pivot_root(2) takes no shared mount: the root itself is made shared once it is the root.
     root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=default or m.MS_SLAVE)
     if facts.traits is not None and facts.traits.rootfs_idmap:
@@ -175,6 +176,7 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
         # As on a booted machine. Made on top of `default`: what happens inside never gets out.
         child.root_propagation = m.MS_SHARED | m.MS_REC
     plan.trees = mounts.trees
+    plan.inner_trees = mounts.inner_trees
 
 
 def _once(paths: list[str] | None) -> list[str]:

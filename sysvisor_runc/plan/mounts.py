@@ -87,7 +87,13 @@ class CgroupView:
 
 
 class MountPlan:
-    """Collects operations and trees while the mounts are walked in order; `in_userns`: for a user namespace."""
+    """Collects operations and trees while the mounts are walked in order.
+
+    Attributes:
+        in_userns: for a user namespace.
+        rootfs: the path of the root file system on the host; what lies below is opened by the child, in turn with the
+            mounts that are made there, its ID mapping is in `inner_trees`.
+    """
 
     def __init__(self, bundle: str, cgroups: CgroupView, *, mount_label: str, default_propagation: int) -> None:
         self.bundle = bundle
@@ -95,6 +101,8 @@ class MountPlan:
         self.mount_label = mount_label
         self.default_propagation = default_propagation
         self.in_userns = False
+        self.rootfs = ""
+        self.inner_trees: list[Tree] = []
         self.operations: list[Operation] = []
         self.finish: list[Operation] = []
         self.trees: list[Tree] = []
@@ -108,6 +116,7 @@ class MountPlan:
     def add(self, mount: Mount, where: str) -> None:
         """Plan one entry of `mounts`; `where` is its JSON path."""
         destination = clean(mount["destination"])
+        destination = self._inside(destination) or destination  # as with runc, the path on the host does as well
         options = parse(mount.get("options") or ())
         kind = mount.get("type") or ""
         if options.remount:
@@ -135,7 +144,12 @@ class MountPlan:
         tree = Tree(source, recursive=options.recursive, where=where, propagation=self.default_propagation)
         tree.attributes = options.attributes
         self._idmap(tree, mount, options)
-        number = self.tree(tree)
+        inside = self._inside(os.path.normpath(source))
+        if inside:
+            number = len(self.inner_trees)
+            self.inner_trees.append(tree)
+        else:
+            number = self.tree(tree)
         label = {"": "", "container": "id-mapped", "own": "id-mapped"}[tree.idmap]
         self.operations.append(
             BindMount(
@@ -146,8 +160,13 @@ class MountPlan:
                 attributes=options.attributes,
                 idmap=label,
                 locked=self.in_userns,
+                inside=inside,
             )
         )
+
+    def _inside(self, path: str) -> str:
+        """`path` of the host as the container sees it, "" where it is not below the root file system."""
+        return path[len(self.rootfs) :] if self.rootfs and path.startswith(f"{self.rootfs}/") else ""
 
     def _idmap(self, tree: Tree, mount: Mount, options: MountOptions) -> None:
         uids, gids = mount.get("uidMappings") or (), mount.get("gidMappings") or ()

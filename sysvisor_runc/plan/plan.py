@@ -29,6 +29,7 @@ class Plan:
     join: (nstype, path) of namespaces that exist already, in the order of joining; the user namespace comes last.
     uid_mappings, gid_mappings: of a new user namespace.
     trees: detached mounts to open before the clone, by number.
+    inner_trees: mounts of the container's own that the child opens and the host may have to ID-map.
     settings: cgroup settings in order, for the description.
     rlimits: (resource, name, soft, hard).
     oom_score_adj: None leaves the caller's; `oom_score_adj_min` is written before it so that the container may go
@@ -44,6 +45,7 @@ class Plan:
         "delegate",
         "gid_mappings",
         "hooks",
+        "inner_trees",
         "intel_rdt",
         "io_priority",
         "join",
@@ -67,6 +69,7 @@ class Plan:
         self.uid_mappings: list[IDMapping] = []
         self.gid_mappings: list[IDMapping] = []
         self.trees: list[Tree] = []
+        self.inner_trees: list[Tree] = []
         self.settings: Sequence[Described] = ()
         self.rlimits: list[tuple[int, str, int, int]] = []
         self.oom_score_adj: int | None = None
