@@ -51,13 +51,14 @@ def test_environment(plain_runtime: Runtime, bundle: Bundle) -> None:
 
 
 def test_working_directory(plain_runtime: Runtime, bundle: Bundle) -> None:
-    """As given, made where it is missing; one that the user may not enter is told."""
+    """As given, made where it is missing; one that neither the user nor root may enter is told."""
     bundle.process["cwd"] = "/made/for/this"
     assert observe(plain_runtime, bundle, cwd="pwd")["cwd"] == "/made/for/this"
     (bundle.rootfs / "closed").mkdir(mode=0o700)
     bundle.process["cwd"] = "/closed"
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
-    bundle.process.pop("capabilities")
+    user_namespace(bundle)  # in which nobody owns the directory
+    bundle.process["capabilities"] = {}
     bundle.run("/bin/true")
     error = plain_runtime.fails("run", "--bundle", bundle.path, plain_runtime.id()).stderr
     assert "/closed" in error and "permission denied" in error

@@ -17,7 +17,7 @@ import pytest
 from sysvisor_runc.kernel.libseccomp import seccomp_syscall_resolve_name
 from tests.support.bundle import Bundle
 from tests.support.inside import listening, observe, start, status, user_namespace
-from tests.support.runtime import Runtime
+from tests.support.runtime import Runtime, wait_until
 
 SIGSYS = 31
 # <linux/seccomp.h>
@@ -113,12 +113,13 @@ def test_flags(plain_runtime: Runtime, bundle: Bundle, flags: list[str] | None) 
     assert "not permitted" in observe(plain_runtime, bundle, mkdir="mkdir /tmp/x; true")["mkdir"]
 
 
-def test_start_container_hooks_come_before_a_late_filter(plain_runtime: Runtime, bundle: Bundle) -> None:
-    """With no_new_privs the filter is for the program alone."""
-    bundle.process["noNewPrivileges"] = True
+def test_start_container_hooks_are_filtered(plain_runtime: Runtime, bundle: Bundle) -> None:
+    """They are programs of the rootfs, with no more rights than the container's own."""
     bundle.config["hooks"] = {"startContainer": [{"path": "/bin/mkdir", "args": ["mkdir", "/tmp/by-hook"]}]}
     profile(bundle, rule("ERRNO", "mkdir", "mkdirat"))
-    assert "by-hook" in observe(plain_runtime, bundle, ls="ls /tmp")["ls"]
+    bundle.run("/bin/true")
+    error = plain_runtime.fails("run", "--bundle", bundle.path, plain_runtime.id()).stderr
+    assert "startContainer hook #0" in error and "not permitted" in error
 
 
 class Agent:
@@ -204,6 +205,24 @@ def test_an_agent_answers(
     assert second["state"].items() >= {**state, "status": "running"}.items()
     assert second["pid"] != pid
     assert "uota" in plain_runtime("exec", name, "/bin/cat", "/tmp/said").stdout
+
+
+def test_an_agent_and_start_hooks(
+    plain_runtime: Runtime, bundle: Bundle, agent_socket: tuple[pathlib.Path, socket.socket]
+) -> None:
+    """The listener is handed over while the container is created; hooks of its start come later."""
+    path, server = agent_socket
+    agent = Agent(server, lambda number, pid: (0, 0, FLAG_CONTINUE))
+    profile(bundle, rule("NOTIFY", "mkdir", "mkdirat"), listenerPath=str(path))
+    bundle.config["hooks"] = {"startContainer": [{"path": "/bin/touch", "args": ["touch", "/tmp/by-hook"]}]}
+    bundle.sh("mkdir /tmp/made; ls /tmp >/tmp/seen; sleep 1000")
+    name = plain_runtime.id()
+    plain_runtime("create", "--bundle", bundle.path, name)
+    wait_until(lambda: agent.messages, what="the agent's first listener")
+    plain_runtime("start", name)
+    seen = bundle.rootfs / "tmp/seen"
+    wait_until(lambda: seen.exists() and seen.read_text(), what="the program's output")
+    assert {"by-hook", "made"} <= set(seen.read_text().split())
 
 
 def test_no_agent(plain_runtime: Runtime, bundle: Bundle) -> None:
