@@ -26,8 +26,12 @@ MAIN = f"{PACKAGE}.cli.main"
 IMPORTED = re.compile(rf"\| +({PACKAGE}[\w.]*)$", re.MULTILINE)
 
 # The head is a marshalled (loader, index, groups). An interpreter of another version looks for another file name.
+# Ctrl-C shall not end in a traceback; a launch has its own way with it.
 # A command is over before there is garbage worth collecting; aio/loop.py switches the collector on again.
 PROGRAM = """#!{python} -SI
+import _signal
+if _signal.getsignal(2) is _signal.default_int_handler:
+    _signal.signal(2, _signal.SIG_DFL)
 import gc
 gc.disable()
 import sys

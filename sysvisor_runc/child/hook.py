@@ -45,7 +45,7 @@ class HookError(Exception):
     """A hook failed; the text is the whole message."""
 
 
-def run_hook(hook: Hook, state: bytes, *, inherited: list[str] | None = None) -> None:
+def run_hook(hook: Hook, state: bytes, *, inherited: list[str] | None = None, abort: int = -1) -> None:
     """Run `hook` with `state` (JSON) on its stdin.
 
     One without `env` gets `inherited`, or where that is None the environment of this process, as with runc.
@@ -59,17 +59,19 @@ def run_hook(hook: Hook, state: bytes, *, inherited: list[str] | None = None) ->
         _exec(hook, stdin[0], output[1], hook.env if hook.env is not None else inherited)
     os.close(stdin[0])
     os.close(output[1])
-    await_hook(hook, pid, pidfd, stdin[1], output[0], state)
+    await_hook(hook, pid, pidfd, stdin[1], output[0], state, abort=abort)
 
 
-def await_hook(hook: Hook, pid: int, pidfd: int, stdin: int, output: int, state: bytes) -> None:
+def await_hook(hook: Hook, pid: int, pidfd: int, stdin: int, output: int, state: bytes, *, abort: int = -1) -> None:
     """Feed `state` to the hook that runs as our child `pid`, and wait for its end; closes the three descriptors.
+
+    If `abort` can be read first, the hook is killed and has failed.
 
     Raises:
         HookError: it exited with a code other than 0, died by a signal, or overran its timeout.
     """
     try:
-        said = _converse(hook, pidfd, stdin, output, state)
+        said = _converse(hook, pidfd, stdin, output, state, abort)
     except BaseException:  # its deadline, or a signal that ends us: nobody would wait for it any more
         syscall("pidfd_send_signal", pidfd, _SIGKILL, 0, 0)
         raise
@@ -101,7 +103,7 @@ def _exec(hook: Hook, stdin: int, output: int, environment: list[str] | None) ->
         os._exit(1)
 
 
-def _converse(hook: Hook, pidfd: int, stdin: int, output: int, state: bytes) -> str:
+def _converse(hook: Hook, pidfd: int, stdin: int, output: int, state: bytes, abort: int) -> str:
     """Feed the state, collect the output, wait for the end or the deadline."""
     deadline = None if hook.timeout is None else time.monotonic() + hook.timeout
     said = b""
@@ -110,6 +112,8 @@ def _converse(hook: Hook, pidfd: int, stdin: int, output: int, state: bytes) -> 
     poll.register(pidfd, select.POLLIN)
     poll.register(output, select.POLLIN)
     poll.register(stdin, select.POLLOUT)
+    if abort >= 0:
+        poll.register(abort, select.POLLIN)
     try:
         while True:
             left = None if deadline is None else max(0, (deadline - time.monotonic()) * 1000)
@@ -119,6 +123,8 @@ def _converse(hook: Hook, pidfd: int, stdin: int, output: int, state: bytes) -> 
                     f"error running {hook.kind} hook #{hook.index}: hook ran past specified timeout of {hook.timeout}s"
                 )
             ready = dict(events)
+            if abort in ready and pidfd not in ready:
+                raise HookError(f"error running {hook.kind} hook #{hook.index}: interrupted")
             if output in ready:
                 part = os.read(output, 65536)
                 said = (said + part)[:_OUTPUT_MAX]

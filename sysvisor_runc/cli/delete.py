@@ -18,9 +18,15 @@ def run(options: Options) -> int:
     """Delete the container. Forced, a container that does not exist is fine: it is gone, as asked."""
     force = options.flag("force")
     try:
-        with Store(options.globals.root).open(options.args[0]) as entry, entry.lock():
-            _delete(entry, force=force)
+        entry = Store(options.globals.root).open(options.args[0])
     except (NoSuchContainer, FileNotFoundError):
+        if force:
+            return 0
+        raise
+    try:
+        with entry, entry.lock():
+            _delete(entry, force=force)
+    except NoSuchContainer:  # another `delete` was faster
         if not force:
             raise
     return 0

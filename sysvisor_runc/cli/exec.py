@@ -8,6 +8,7 @@ from sysvisor_runc.cli.descriptors import preserved
 from sysvisor_runc.errors import LaunchError, UsageError
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
+from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.join import Joining, join
 from sysvisor_runc.launch.pidfile import write_pid_file
 from sysvisor_runc.plan.process import cpu_list, memory_policy, process_plan, rlimits
@@ -34,6 +35,8 @@ def run(options: Options) -> int:
             lifecycle.require("exec", status, record["id"])
         init = process.open_init(record)
     wanted = _process(options, record)
+    # Until the process is there to get them; then they are forwarded.
+    hold_back()
     joining = _joining(options, record, wanted)
     joined = join(record, init, wanted, _plan(options, record, wanted, joining), joining)
     os.close(init)

@@ -5,6 +5,7 @@ The only place where an exception becomes words for a person, and where the proc
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C half of signal has no stub
 import os
 import sys
 from io import TextIOWrapper
@@ -32,6 +33,8 @@ _LEAD = {"create": f"{NAME} create failed: ", "run": f"{NAME} run failed: ", "ex
 def main() -> NoReturn:
     """Run the command line of this process and leave with its exit code."""
     _fill_standard_fds()
+    # Ignored by our caller, it would have the kernel reap our children before we have their exit codes.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     if isinstance(sys.stdout, TextIOWrapper):
         # File names and annotations need not be valid in the caller's locale.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")

@@ -8,6 +8,7 @@ import stat
 from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.kernel.mount import AT_EMPTY_PATH
 from sysvisor_runc.kernel.syscall import syscall
+from sysvisor_runc.launch.interrupt import check
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -32,6 +33,7 @@ def chown_tree(path: str, ids: tuple[int, int, int]) -> None:
 
 
 def _chown_directory(directory: int, device: int, ids: tuple[int, int, int]) -> None:
+    check()
     for name in os.listdir(directory):
         file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:

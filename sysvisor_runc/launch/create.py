@@ -21,7 +21,7 @@ from sysvisor_runc.launch import hooks, limits, notes, trees, userns
 from sysvisor_runc.launch.clone import clone_child
 from sysvisor_runc.launch.conversation import LAUNCHED, Conversation, InitVanished
 from sysvisor_runc.launch.ids import on_host
-from sysvisor_runc.launch.interrupt import waiting
+from sysvisor_runc.launch.interrupt import wait_readable
 from sysvisor_runc.launch.pidfile import write_pid_file
 from sysvisor_runc.launch.stdio import give_stdio
 from sysvisor_runc.launch.steps import FAULT, reached, reached_in_child
@@ -432,8 +432,8 @@ class _Launch:
 
     def _drive(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
         while True:
-            with waiting():
-                message = host.receive()
+            wait_readable(host.read_fd)
+            message = host.receive()
             if message is None:
                 os.set_blocking(report, False)
                 conversation.ended(_read_report(report))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import _socket
 
 from sysvisor_runc.errors import LaunchError, reason
-from sysvisor_runc.launch.interrupt import waiting
+
+_PATIENCE = (10).to_bytes(8, "little") + bytes(8)  # struct timeval: seconds and microseconds
 
 
 def connect(path: str, what: str) -> _socket.socket:
@@ -18,9 +19,10 @@ def connect(path: str, what: str) -> _socket.socket:
         LaunchError: nobody listens there; `what` names the flag or field.
     """
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    # A listener that accepts nobody lets connect(2) wait as well, once its queue is full.
+    connection.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _PATIENCE)
     try:
-        with waiting():  # for a listener that accepts nobody
-            connection.connect(path)
+        connection.connect(path)
     except OSError as error:
         connection.close()
         raise LaunchError(
@@ -38,8 +40,7 @@ def send_descriptor(path: str, fd: int, data: bytes, what: str) -> None:
     connection = connect(path, what)
     try:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
-        with waiting():
-            connection.sendmsg([data], [rights])
+        connection.sendmsg([data], [rights])
     except OSError as error:
         raise LaunchError(f"{what}: send to {path!r}: {reason(error)}") from error
     finally:

@@ -6,7 +6,7 @@ from sysvisor_runc import log
 from sysvisor_runc.child.hook import HookError, run_hook
 from sysvisor_runc.errors import LaunchError
 from sysvisor_runc.jsonlight import dumps
-from sysvisor_runc.launch.interrupt import waiting
+from sysvisor_runc.launch.interrupt import check, descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def run_hooks(hooks: list[Hook], state: bytes) -> None:
     for hook in hooks:
         log.debug(hook.describe())
         try:
-            with waiting():
-                run_hook(hook, state)
+            run_hook(hook, state, abort=descriptor())
         except HookError as error:
+            check()
             raise LaunchError(str(error)) from error
 
 
@@ -43,7 +43,7 @@ def run_hooks_tolerantly(hooks: list[Hook], state: bytes) -> None:
     """Run them all; a failure is a warning (poststop, runtime.md "Lifecycle")."""
     for hook in hooks:
         try:
-            with waiting():
-                run_hook(hook, state)
+            run_hook(hook, state, abort=descriptor())
         except HookError as error:
+            check()
             log.warning(str(error))

@@ -14,7 +14,7 @@ from sysvisor_runc.child.plan import ProcessPlan
 from sysvisor_runc.errors import LaunchError
 from sysvisor_runc.launch.conversation import init_failure
 from sysvisor_runc.launch.hooks import state_json
-from sysvisor_runc.launch.interrupt import waiting
+from sysvisor_runc.launch.interrupt import check, descriptor
 from sysvisor_runc.launch.join import Joining, join
 
 TYPE_CHECKING = False
@@ -41,9 +41,9 @@ def run_start_hooks(hooks: list[Hook], record: Record, init: int, identity: Iden
     for hook in hooks:
         log.debug(hook.describe())
         try:
-            with waiting():
-                _run(hook, record, init, identity, state, seccomp)
+            _run(hook, record, init, identity, state, seccomp)
         except HookError as error:
+            check()
             raise init_failure(str(error)) from error
 
 
@@ -65,4 +65,4 @@ def _run(hook: Hook, record: Record, init: int, identity: Identity, state: bytes
     finally:
         os.close(stdin[0])
         os.close(output[1])
-    await_hook(hook, child.pid, child.pidfd, stdin[1], output[0], state)
+    await_hook(hook, child.pid, child.pidfd, stdin[1], output[0], state, abort=descriptor())

@@ -1,59 +1,68 @@
-"""Turn the signals that end a command into an exception, so that a launch cut short is undone."""
+"""Make the signals that end a command an exception where a launch waits, so that what it took is undone.
+
+They are blocked and read from a descriptor: none can hit between something being acquired and being noted for undoing,
+and none is lost between a look and the wait that follows it.
+"""
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the C half of signal has no stub
+import os
+import select
 
 from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.kernel.signals import heeded, signalfd
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import FrameType
-
-ENDING = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 15: "SIGTERM"}
+_ENDING = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 15: "SIGTERM"}
+_held: list[int] = []
+_fd = -1
 
 
 class Interrupted(SysvisorError):
     """A signal asked the command to end; the exit code is the shell's, 128+n."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by {ENDING[number]}", exit_code=128 + number)
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    # A second one must not cut the undoing short.
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDING)
-    raise Interrupted(number)
+        super().__init__(f"interrupted by {_ENDING[number]}", exit_code=128 + number)
 
 
 def hold_back() -> None:
-    """From here on SIGHUP, SIGINT, SIGQUIT and SIGTERM raise Interrupted, but only inside `waiting`.
+    """From here on SIGHUP, SIGINT, SIGQUIT and SIGTERM raise Interrupted where `check` or `wait_readable` is called.
 
-    Elsewhere they are held back, so that none can hit between something being acquired and being noted for undoing.
-    Ignored ones stay ignored (nohup(1)).
+    Those that our caller has us ignore stay ignored (nohup(1)).
     """
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, ENDING)
-    for number in ENDING:
-        if _signal.getsignal(number) != _signal.SIG_IGN:
-            _signal.signal(number, _raise)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDING)
+    _held[:] = heeded([*_ENDING])
 
 
-class waiting:
-    """While inside, signals are let through: for where a launch waits for others, and has noted all that it took."""
-
-    __slots__ = ("_before",)
-
-    def __init__(self) -> None:
-        self._before: set[int] = set()
-
-    def __enter__(self) -> None:
-        self._before = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, ENDING)
-
-    def __exit__(self, *_: object) -> None:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._before)
+def descriptor() -> int:
+    """What can be read once a signal has come, for a poll of one's own; -1 where they are not held back."""
+    global _fd
+    if _held and _fd < 0:
+        _fd = signalfd(_held)
+    return _fd
 
 
 def check() -> None:
-    """Raise Interrupted if a signal has been held back."""
-    with waiting():
-        pass
+    """Raise Interrupted if a signal has come."""
+    fd = descriptor()
+    if fd < 0:
+        return
+    try:
+        data = os.read(fd, 128)
+    except BlockingIOError:
+        return
+    raise Interrupted(int.from_bytes(data[:4], "little"))
+
+
+def wait_readable(fd: int) -> None:
+    """Wait until `fd` can be read or is at its end; what has come already is worth more than a signal.
+
+    Raises:
+        Interrupted: a signal came first.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    if descriptor() >= 0:
+        poll.register(descriptor(), select.POLLIN)
+    while fd not in dict(poll.poll()):
+        check()

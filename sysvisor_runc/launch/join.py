@@ -26,6 +26,7 @@ from sysvisor_runc.launch import limits
 from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.conversation import STAGED, Conversation
 from sysvisor_runc.launch.ids import on_host
+from sysvisor_runc.launch.interrupt import wait_readable
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.plan.namespaces import NAMESPACES
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.record import Record
 
 _CLOSE_RANGE_CLOEXEC = 4
-_SIGCHLD = 17
+_SIGKILL, _SIGCHLD = 9, 17
 _TIOCSCTTY = 0x540E
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 
@@ -147,7 +148,12 @@ class _Join:
         for fd in (*tasks, slave, report[1], pids[1], inner.read_fd, inner.write_fd, pidfd, cgroup_fd):
             if fd is not None and fd >= 0:
                 os.close(fd)
-        answer = os.read(pids[0], 4)
+        try:
+            wait_readable(pids[0])  # until a paused container goes on, if need be
+            answer = os.read(pids[0], 4)
+        except BaseException:
+            os.kill(first, _SIGKILL)
+            raise
         os.close(pids[0])
         os.waitpid(first, 0)
         failure = b"" if answer else os.read(report[0], 8)
@@ -177,6 +183,7 @@ class _Join:
 
     def _follow(self, child: Child, host: Channel, report: int, path: str) -> None:
         """Wait for the execve, handing over a seccomp listener on the way."""
+        wait_readable(host.read_fd)
         message = host.receive()
         if message is not None:
             from sysvisor_runc.launch.listener import hand_over
@@ -195,6 +202,7 @@ class _Join:
             hand_over(self.seccomp, child, int.from_bytes(message[1], "little"), state)
             host.send(b"K")
         host.close()
+        wait_readable(report)
         failure = os.read(report, 8)
         os.close(report)
         if failure:

@@ -8,7 +8,7 @@ import select
 
 from sysvisor_runc.errors import LaunchError, StateError, reason
 from sysvisor_runc.kernel.syscall import syscall
-from sysvisor_runc.launch.interrupt import check
+from sysvisor_runc.launch.interrupt import check, descriptor, wait_readable
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.state import lifecycle
 from sysvisor_runc.state.observe import observe
@@ -41,6 +41,7 @@ def release(created: Created) -> None:
     os.write(created.start, _START)
     os.close(created.start)
     os.set_blocking(created.report, True)
+    wait_readable(created.report)  # startContainer hooks may take their time
     report = os.read(created.report, _REPORT_MAX)
     os.close(created.report)
     if report:
@@ -162,7 +163,10 @@ def _start_and_await_execve(entry: Entry, fifo: int) -> None:
         os.close(fifo)
         poll = select.poll()
         poll.register(reader, 0)
-        poll.poll()
+        if descriptor() >= 0:
+            poll.register(descriptor(), select.POLLIN)
+        while reader not in dict(poll.poll()):
+            check()
         left = os.read(reader, 1)
     finally:
         os.close(reader)

@@ -58,10 +58,8 @@ def convert_spec(
         log.warning(warning)
     if traits.chown_rootfs and traits.ids is not None:
         from sysvisor_runc.launch.chown import chown_tree
-        from sysvisor_runc.launch.interrupt import waiting
 
-        with waiting():
-            chown_tree(facts.rootfs_path, traits.ids)
+        chown_tree(facts.rootfs_path, traits.ids)
     return converted, traits, subid
 
 
