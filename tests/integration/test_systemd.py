@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import leaks
 from tests.support.machine import Debian, Machine, unpacked
 from tests.support.terminal import Terminal
 
@@ -116,6 +117,15 @@ def test_slices_and_limits(machine: Machine) -> None:
     for pid in machine.processes():
         for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines():
             assert f"/{machine.id}" in line, line
+
+
+def test_mounts_are_shared_inside_only(machine: Machine) -> None:
+    """A mount reaches the machine's own mount namespaces, as on any booted Linux, and never the host."""
+    assert machine.sh("findmnt --noheadings --output PROPAGATION /") == "shared"
+    machine.sh("systemd-run --quiet --unit apart.service -p PrivateMounts=yes sleep 1000 && mount -t tmpfs t /mnt")
+    assert machine.sh("nsenter -t $(systemctl show -P MainPID apart) -m findmnt -no FSTYPE /mnt") == "tmpfs"
+    assert leaks.mounts(machine.runtime.directory) == []
+    machine.sh("umount /mnt")
 
 
 def test_no_id_of_the_host(machine: Machine) -> None:
