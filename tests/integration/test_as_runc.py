@@ -5,6 +5,7 @@ import pathlib
 import shlex
 import signal
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_a_path_masked_twice_is_covered_once(plain_runtime: Runtime, bundle: Bun
 
 
 @pytest.fixture
-def restricted(tmp_path: pathlib.Path) -> pathlib.Path:
+def restricted(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A mount that is read-only, nosuid, nodev and noatime, gone with the test."""
     directory = tmp_path / "restricted"
     directory.mkdir()
