@@ -1,0 +1,134 @@
+/*
+ * What runs in a hostile container, linked statically. It writes what it got hold of to /loot, a line each.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void loot(const char *format, ...)
+{
+	char line[4096];
+	va_list args;
+	va_start(args, format);
+	int n = vsnprintf(line, sizeof line, format, args);
+	va_end(args);
+	int fd = open("/loot", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+	if (fd >= 0) {
+		if (write(fd, line, n) < 0)
+			_exit(9);
+		close(fd);
+	}
+}
+
+static void link_of(const char *path, const char *what)
+{
+	char target[1024];
+	ssize_t n = readlink(path, target, sizeof target - 1);
+	if (n > 0)
+		loot("%s %.*s\n", what, (int)n, target);
+}
+
+/* Keep a file that is executing by descriptor, and write to it once nobody executes it any more. */
+static void overwrite(int fd, int patience_ms)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	link_of(path, "exe");
+	for (int i = 0; i < patience_ms / 10; i++) {
+		int writable = open(path, O_WRONLY);
+		if (writable >= 0) {
+			loot("overwritten %s\n", write(writable, "OWNED", 5) == 5 ? "yes" : "no");
+			return;
+		}
+		if (errno != ETXTBSY) {
+			loot("refused %s\n", strerror(errno));
+			return;
+		}
+		usleep(10000);
+	}
+	loot("refused for good\n");
+}
+
+/* Everything that /proc and ptrace(2) give of a process that has just come into our pid namespace. */
+static void examine(int pid, const char *marker)
+{
+	char path[1200], status[8192];
+	snprintf(path, sizeof path, "/proc/%d/exe", pid);
+	link_of(path, "exe");
+	snprintf(path, sizeof path, "/proc/%d/root%s", pid, marker);
+	if (access(path, F_OK) == 0)
+		loot("host-root through %s\n", path);
+	snprintf(path, sizeof path, "/proc/%d/cwd%s", pid, marker);
+	if (access(path, F_OK) == 0)
+		loot("host-cwd through %s\n", path);
+	for (int fd = 0; fd < 32; fd++) {
+		snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+		struct stat s;
+		if (stat(path, &s) == 0 && S_ISDIR(s.st_mode))
+			link_of(path, "directory");
+	}
+	if (syscall(SYS_ptrace, PTRACE_SEIZE, pid, 0, 0) == 0) {
+		syscall(SYS_ptrace, PTRACE_INTERRUPT, pid, 0, 0);
+		if (waitpid(pid, 0, __WALL) != pid)
+			return;
+		snprintf(path, sizeof path, "/proc/%d/status", pid);
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t n = fd < 0 ? 0 : read(fd, status, sizeof status - 1);
+		status[n > 0 ? n : 0] = 0;
+		char *caps = strstr(status, "CapEff:");
+		if (caps)
+			loot("traced with %.16s\n", caps + 8);
+		syscall(SYS_ptrace, PTRACE_DETACH, pid, 0, 0);
+		close(fd);
+	}
+}
+
+static void watch(int milliseconds, const char *marker)
+{
+	struct timespec start, now;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	loot("watching\n");
+	do {
+		for (int pid = 2; pid < 64; pid++) { /* quicker than to list /proc */
+			char path[32];
+			snprintf(path, sizeof path, "/proc/%d", pid);
+			if (pid != getpid() && access(path, F_OK) == 0)
+				examine(pid, marker);
+		}
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < milliseconds);
+	loot("watched\n");
+}
+
+/* rename(2) one thing over another and back, as fast as the kernel lets us. */
+static void swap(const char *one, const char *other, int rounds)
+{
+	for (int i = 0; i < rounds; i++)
+		syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, 2 /* RENAME_EXCHANGE */);
+	loot("swapped %d\n", rounds);
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+	if (!strcmp(mode, "overwrite"))
+		overwrite(atoi(argv[2]), atoi(argv[3]));
+	else if (!strcmp(mode, "watch"))
+		watch(atoi(argv[2]), argv[3]);
+	else if (!strcmp(mode, "swap"))
+		swap(argv[2], argv[3], atoi(argv[4]));
+	else if (!strcmp(mode, "wait"))
+		pause();
+	return 0;
+}
