@@ -8,8 +8,8 @@ class SysvisorError(Exception):
     """A failure that a person can act on, told in one line.
 
     `message` names what failed, on what, and why; lower-case, no full stop.
-    `hint` says what to do now. `exit_code` is the command's, 1 as in runc. `bare`: the message is the container's rather
-    than ours, and is told without our name before it.
+    `hint` says what to do now. `exit_code` is the command's, 1 as in runc. `bare`: the message is the container's
+    rather than ours, and is told without our name before it.
     """
 
     exit_code = 1

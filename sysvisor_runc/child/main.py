@@ -10,7 +10,7 @@ import fcntl
 import os
 
 from sysvisor_runc.child import channel as messages
-from sysvisor_runc.child import hook, paths, program, stage
+from sysvisor_runc.child import paths, program, stage
 from sysvisor_runc.child.channel import Channel
 from sysvisor_runc.child.mounts import BindMount, Rootfs, attach, new_mount
 from sysvisor_runc.child.process import Ready, process_calls, set_memory_policy, use_cpus
@@ -97,7 +97,7 @@ def run(plan: ChildPlan, wiring: Wiring) -> NoReturn:
 
 
 def _tell(channel: Channel, error: BaseException) -> None:
-    known = isinstance(error, OSError | ChildError | hook.HookError)
+    known = isinstance(error, OSError | ChildError)
     text = _os_error(error) if isinstance(error, OSError) else str(error)
     if not known:
         text = f"{type(error).__name__}: {text}"
@@ -169,8 +169,8 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
         channel.send(messages.RUNTIME_HOOKS)
         _await_host(channel)
     os.fchdir(rootfs.root)  # where createContainer hooks start, as with runc
-    for entry in plan.container_hooks:
-        hook.run_hook(entry, wiring.state("creating"))
+    if plan.container_hooks:
+        _run_hooks(plan, wiring)
     reached("child-console")
     if plan.console is not None:
         _open_console(plan, rootfs, channel, now=wiring.pid_ns < 0)
@@ -194,8 +194,20 @@ def _nothing(step: str) -> None:
     pass
 
 
+def _run_hooks(plan: ChildPlan, wiring: Wiring) -> None:
+    from sysvisor_runc.child.hook import HookError, run_hook  # loaded before the seal
+
+    try:
+        for entry in plan.container_hooks:
+            run_hook(entry, wiring.state("creating"))
+    except HookError as error:
+        raise ChildError(str(error)) from error
+
+
 def preload(plan: ChildPlan) -> None:
     """Import what only some plans need, while imports still come from where we are installed."""
+    if plan.container_hooks:
+        from sysvisor_runc.child import hook  # noqa: F401  # used behind the seal
     if plan.console is not None:
         from sysvisor_runc.child import console  # noqa: F401  # used behind the seal
     if plan.no_pivot:

@@ -6,9 +6,10 @@ import os
 
 from sysvisor_runc.cli.create import request_from
 from sysvisor_runc.cli.systemd import connect
-from sysvisor_runc.launch import destroy, start
+from sysvisor_runc.launch import destroy
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import hold_back
+from sysvisor_runc.launch.release import release
 from sysvisor_runc.launch.undo import UndoStack
 from sysvisor_runc.state.store import NoSuchContainer
 
@@ -39,7 +40,7 @@ def run(options: Options) -> int:
     with UndoStack() as undo:
         created = create(request, undo)
         if request.detached:
-            start.release(created)
+            release(created)
             undo.keep()
             created.entry.close()
             return 0
@@ -58,9 +59,9 @@ def _attended(created: Created, undo: UndoStack) -> int:
     if created.console >= 0:
         from sysvisor_runc.aio.foreground import relay
 
-        code = relay(created.child, created.console, signal_fd, lambda: start.release(created))
+        code = relay(created.child, created.console, signal_fd, lambda: release(created))
     else:
-        start.release(created)
+        release(created)
         code = foreground.wait_forwarding(created.child, signal_fd)
         os.close(signal_fd)
     undo.keep()

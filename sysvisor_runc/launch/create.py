@@ -17,12 +17,12 @@ from sysvisor_runc.errors import LaunchError, SpecError, reason
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.namespaces import CLONE_NEWTIME, CLONE_NEWUSER
 from sysvisor_runc.kernel.prctl import capget
-from sysvisor_runc.launch import hooks, limits, notes, trees, userns
+from sysvisor_runc.launch import limits, notes, trees
 from sysvisor_runc.launch.clone import clone_child
 from sysvisor_runc.launch.conversation import LAUNCHED, Conversation, InitVanished
 from sysvisor_runc.launch.ids import on_host
 from sysvisor_runc.launch.interrupt import wait_readable
-from sysvisor_runc.launch.pidfile import write_pid_file
+from sysvisor_runc.launch.ocistate import state_json
 from sysvisor_runc.launch.stdio import give_stdio
 from sysvisor_runc.launch.steps import FAULT, reached, reached_in_child
 from sysvisor_runc.plan import build
@@ -88,9 +88,7 @@ class Created:
         """The container's state for a hook."""
         record = self.record
         pid = self.child.pid if status != "stopped" else 0
-        return hooks.state_json(
-            record["id"], record["ociVersion"], status, pid, record["bundle"], record["annotations"]
-        )
+        return state_json(record["id"], record["ociVersion"], status, pid, record["bundle"], record["annotations"])
 
 
 def create(request: Request, undo: UndoStack) -> Created:
@@ -304,7 +302,9 @@ class _Launch:
         """ID-map before there is a child: what is locked gets attached for it, and can then be ID-mapped no more."""
         plan = self.plan
         if plan.clone_flags & CLONE_NEWUSER:
-            fd = userns.user_namespace(plan.uid_mappings, plan.gid_mappings)
+            from sysvisor_runc.launch.userns import user_namespace
+
+            fd = user_namespace(plan.uid_mappings, plan.gid_mappings)
         else:
             fd = os.open(dict(plan.join)[CLONE_NEWUSER], os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -382,7 +382,7 @@ class _Launch:
 
     def _hook_state(self, status: str) -> bytes:
         """State for a hook that the child runs: it is pid 1 of its namespace, as the spec wants to see it there."""
-        return hooks.state_json(
+        return state_json(
             self.request.container_id,
             self.spec["ociVersion"],
             status,
@@ -395,7 +395,9 @@ class _Launch:
         reached("maps")
         plan = self.plan
         if plan.clone_flags & CLONE_NEWUSER:
-            userns.write_id_maps(child.pid, plan.uid_mappings, plan.gid_mappings)
+            from sysvisor_runc.launch.userns import write_id_maps
+
+            write_id_maps(child.pid, plan.uid_mappings, plan.gid_mappings)
         if not self.idmapped and any(tree.idmap for tree in plan.trees):
             fd = os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -474,12 +476,14 @@ class _Launch:
 
     def _runtime_hooks(self, child: Child) -> None:
         reached("hooks")
+        from sysvisor_runc.launch.hooks import run_hooks
+
         annotations = dict(self.spec.get("annotations") or {})
         for kind in ("prestart", "createRuntime"):
-            state = hooks.state_json(
+            state = state_json(
                 self.request.container_id, self.spec["ociVersion"], "creating", child.pid, self.bundle, annotations
             )
-            hooks.run_hooks(self.plan.hooks[kind], state)
+            run_hooks(self.plan.hooks[kind], state)
 
     def _take_console(self, child: Child, number: int) -> None:
         reached("console")
@@ -562,6 +566,8 @@ class _Launch:
         reached("record")
         if request.pid_file:
             reached("pid-file")
+            from sysvisor_runc.launch.pidfile import write_pid_file
+
             write_pid_file(request.pid_file, child.pid)
             self.undo.push("pid file", lambda: _unlink_quietly(request.pid_file))
         reached("pidfd-socket")

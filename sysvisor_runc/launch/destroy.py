@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.launch.ocistate import state_json
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.state import process
 
@@ -102,5 +103,5 @@ def _poststop(record: Record) -> None:
     from sysvisor_runc.launch import hooks
     from sysvisor_runc.plan.hooks import parse_hooks
 
-    state = hooks.state_json(record["id"], record["ociVersion"], "stopped", 0, record["bundle"], record["annotations"])
+    state = state_json(record["id"], record["ociVersion"], "stopped", 0, record["bundle"], record["annotations"])
     hooks.run_hooks_tolerantly(parse_hooks(declared, "poststop"), state)

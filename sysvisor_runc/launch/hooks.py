@@ -5,23 +5,11 @@ from __future__ import annotations
 from sysvisor_runc import log
 from sysvisor_runc.child.hook import HookError, run_hook
 from sysvisor_runc.errors import LaunchError
-from sysvisor_runc.jsonlight import dumps
 from sysvisor_runc.launch.interrupt import check, descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.child.hook import Hook
-
-
-def state_json(
-    container_id: str, oci_version: str, status: str, pid: int, bundle: str, annotations: dict[str, str]
-) -> bytes:
-    """The state of a container as the runtime-spec defines it (runtime.md, "State")."""
-    state: dict[str, object] = {"ociVersion": oci_version, "id": container_id, "status": status, "pid": pid}
-    state["bundle"] = bundle
-    if annotations:
-        state["annotations"] = annotations
-    return dumps(state).encode("utf-8", "surrogateescape")
 
 
 def run_hooks(hooks: list[Hook], state: bytes) -> None:

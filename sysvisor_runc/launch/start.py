@@ -8,7 +8,8 @@ import select
 
 from sysvisor_runc.errors import LaunchError, StateError, reason
 from sysvisor_runc.kernel.syscall import syscall
-from sysvisor_runc.launch.interrupt import check, descriptor, wait_readable
+from sysvisor_runc.launch.interrupt import check, descriptor
+from sysvisor_runc.launch.ocistate import state_json
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.state import lifecycle
 from sysvisor_runc.state.observe import observe
@@ -16,51 +17,11 @@ from sysvisor_runc.state.store import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.launch.create import Created
     from sysvisor_runc.spec.types import Hooks
     from sysvisor_runc.state.record import Record
 
 _START = b"0"
 _REPORT_MAX = 8
-
-
-def release(created: Created) -> None:
-    """Start the init of a `run`: it reads one byte, and the report ends once the user's program runs.
-
-    Raises:
-        LaunchError: the program could not be executed.
-    """
-    check()
-    reached("start")
-    found = created.plan.hooks["startContainer"]
-    if found:
-        from sysvisor_runc.launch.inside import run_start_hooks
-
-        identity = created.plan.child.process.identity
-        run_start_hooks(found, created.record, created.child.pidfd, identity, created.plan.seccomp)
-    os.write(created.start, _START)
-    os.close(created.start)
-    os.set_blocking(created.report, True)
-    wait_readable(created.report)  # startContainer hooks may take their time
-    report = os.read(created.report, _REPORT_MAX)
-    os.close(created.report)
-    if report:
-        failure = created.conversation.stage_failure(report)
-        # The program's own failure, told as init tells it when it was created before and nobody listens.
-        failure.bare = failure.message.startswith("exec ")
-        raise failure
-    # The container is there for everybody, first of all for its own poststart hooks.
-    created.entry.unlock()
-    reached("poststart")
-    if created.plan.hooks["poststart"]:
-        from sysvisor_runc.launch import hooks
-
-        try:
-            hooks.run_hooks(created.plan.hooks["poststart"], created.state("running"))
-        except LaunchError:
-            created.child.kill()
-            hooks.run_hooks_tolerantly(created.plan.hooks["poststop"], created.state("stopped"))
-            raise
 
 
 def start(entry: Entry, record: Record) -> None:
@@ -122,9 +83,7 @@ def _poststart(record: Record, declared: Hooks) -> None:
     from sysvisor_runc.plan.hooks import parse_hooks
 
     pid = record["initPid"]
-    state = hooks.state_json(
-        record["id"], record["ociVersion"], "running", pid, record["bundle"], record["annotations"]
-    )
+    state = state_json(record["id"], record["ociVersion"], "running", pid, record["bundle"], record["annotations"])
     try:
         hooks.run_hooks(parse_hooks(declared, "poststart"), state)
     except LaunchError:

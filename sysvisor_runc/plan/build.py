@@ -10,7 +10,6 @@ from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.plan.devices import device_operations
-from sysvisor_runc.plan.hooks import parse_hooks
 from sysvisor_runc.plan.mounts import MountPlan, Tree, clean
 from sysvisor_runc.plan.namespaces import NAMESPACES
 from sysvisor_runc.plan.options import PROPAGATION
@@ -219,6 +218,11 @@ def _process(plan: Plan, process: Process, linux: Linux, facts: Facts) -> None:
 
 
 def _hooks(plan: Plan, hooks: Hooks) -> None:
+    plan.hooks = {kind: [] for kind in _HOOK_KINDS}
+    if not hooks:
+        return
+    from sysvisor_runc.plan.hooks import parse_hooks
+
     for kind in _HOOK_KINDS:
         plan.hooks[kind] = parse_hooks(hooks, kind)
     plan.child.runtime_hooks = bool(plan.hooks["prestart"] or plan.hooks["createRuntime"])

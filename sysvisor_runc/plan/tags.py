@@ -1,4 +1,4 @@
-"""What this program was built with (`make BUILDTAGS=…`), asked where a container wants it. Pure but for that one look."""
+"""What this program was built with (`make BUILDTAGS=…`), asked where a container wants it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "child": {"kernel"},
     "spec": {"errors", "log", "jsonlight"},
     "syscont": {"errors", "spec"},
-    "plan": {"errors", "log", "spec", "syscont", "kernel", "child"},
+    "plan": {"errors", "log", "version", "spec", "syscont", "kernel", "child"},
     "cgroup": {*BOTTOM, "spec"},
     "state": {*BOTTOM, "spec"},
     "supervise": {*BOTTOM, "spec", "state"},
