@@ -1,9 +1,9 @@
 """What the options of a bind mount mean for a mount that has flags already. Loaded where a bind has such options.
 
-As runc has it: any word about a flag sets them all, the ones not named are cleared (`bind,nodev` of a read-only mount
-is writable); only the access-time mode stays where none is asked for, as the kernel's remount does it. A container with a
-user namespace may not take away what the host's mount had (mount_namespaces(7), locked flags): what is not named stays,
-and clearing it by name fails. May import kernel only.
+As runc has it: any word about a flag sets them all, and those not named are cleared (`bind,nodev` of a read-only mount
+is writable); only the access-time mode stays where none is asked for, as the kernel's remount does it. A container with
+a user namespace may not take away what the host's mount had (mount_namespaces(7), locked flags): what is not named
+stays, and clearing it by name fails. May import kernel only.
 """
 
 from __future__ import annotations

@@ -1,16 +1,20 @@
 """Change the root without pivot_root(2), for `--no-pivot` (a host that runs from its initramfs). Rarely loaded.
 
-The host's tree stays below, so whatever of procfs and sysfs is mounted there is taken away first: seen in full, it would
-let a nested user namespace mount its own without what masks the container's (mount_too_revealing). May import kernel
-and child.mounts.
+The host's tree stays below, so whatever of procfs and sysfs is mounted there is taken away first: seen in full, it
+would let a nested user namespace mount its own without what masks the container's (mount_too_revealing). May import
+kernel and child.mounts.
 """
 
 from __future__ import annotations
 
 import os
 
-from sysvisor_runc.child.mounts import Rootfs, attach, new_mount
+from sysvisor_runc.child.mounts import attach, new_mount
 from sysvisor_runc.kernel import mount as m
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.child.mounts import Rootfs
 
 
 def move_root(rootfs: Rootfs, place: str) -> None:

@@ -54,6 +54,11 @@ def validate(
     `rootless` applies the narrower rules of a caller without privilege. `added` names namespaces that the conversion to
     a system container is going to add, so that settings which need them are not refused.
     """
+    linux = value.get("linux") if isinstance(value, dict) else None
+    resources = linux.get("resources") if isinstance(linux, dict) else None
+    if _misspelled(resources):
+        value = jsonlight.loads(jsonlight.dumps(value))
+        _respell(value["linux"]["resources"])  # type: ignore[index]  # as found above
     spec: Spec = check(value, SPEC, "")  # type: ignore[assignment]  # checked to be one
     rules.check_spec(spec, [] if warn is None else warn, runnable=runnable, rootless=rootless, added=added)
     return spec
@@ -68,9 +73,24 @@ def validate_process(value: object, warn: list[str] | None = None) -> Process:
 
 def validate_resources(value: object, warn: list[str] | None = None) -> LinuxResources:
     """Like `validate`, for resource limits alone, as `update -r` reads them; paths are relative to `resources`."""
+    if _misspelled(value):
+        value = jsonlight.loads(jsonlight.dumps(value))
+        _respell(value)
     resources: LinuxResources = check(value, RESOURCES, "resources")  # type: ignore[assignment]  # checked to be one
     rules.check_resources(resources, [] if warn is None else warn, "resources")
     return resources
+
+
+def _misspelled(resources: object) -> bool:
+    """Whether a limit on huge pages says `pagesize`: runc takes names in any case, and this one is seen so."""
+    limits = resources.get("hugepageLimits") if isinstance(resources, dict) else None
+    return isinstance(limits, list) and any(isinstance(limit, dict) and "pagesize" in limit for limit in limits)
+
+
+def _respell(resources: object) -> None:
+    for limit in resources["hugepageLimits"]:  # type: ignore[index]  # as found before
+        if isinstance(limit, dict) and "pagesize" in limit:
+            limit.setdefault("pageSize", limit.pop("pagesize"))
 
 
 def check(value: object, rule: Rule, path: str) -> object:

@@ -442,3 +442,11 @@ def test_bad_id_lists(text: str) -> None:
     """Anything else is refused, whatever int() would make of it."""
     with pytest.raises(ValueError, match=r"not|larger|range|members"):
         parse_ids(text)
+
+
+def test_a_page_size_in_lower_case_is_taken() -> None:
+    """As runc does, which reads names in any case; what was given is not changed."""
+    given = {"hugepageLimits": [{"pagesize": "2MB", "limit": 1}, {"pageSize": "1GB", "limit": 2}]}
+    limits = validate_resources(given)["hugepageLimits"]
+    assert [limit["pageSize"] for limit in limits] == ["2MB", "1GB"]
+    assert "pagesize" in given["hugepageLimits"][0]
