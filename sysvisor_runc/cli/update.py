@@ -7,6 +7,7 @@ import os
 from sysvisor_runc import log
 from sysvisor_runc.errors import CgroupError, StateError, SysvisorError, UsageError, reason
 from sysvisor_runc.launch.steps import reached
+from sysvisor_runc.launch.undo import UndoStack
 from sysvisor_runc.state.lifecycle import require
 from sysvisor_runc.state.limits import complete, merged, touched
 from sysvisor_runc.state.observe import observe
@@ -60,14 +61,12 @@ def run(options: Options) -> int:
         require("update", observe(entry, record), entry.id)
         _check_schemata(record, schemata)
         reached("update-apply")
-        before = _apply(record, change)
-        try:
+        with UndoStack() as undo:
+            _apply(record, change, undo)
             _write_schemata(record, schemata)
             reached("update-save")
             entry.save(record)
-        except BaseException:
-            _set_back(_manager(record), before)
-            raise
+            undo.keep()
     return 0
 
 
@@ -112,11 +111,11 @@ def _size(text: str) -> int:
     return int(float(digits) * 1024 ** " kmgtp".index(suffix or " "))
 
 
-def _apply(record: Record, change: LinuxResources) -> Steps:
-    """Write the changed limits and put them into the record. Returns what sets them back.
+def _apply(record: Record, change: LinuxResources, undo: UndoStack) -> None:
+    """Write the changed limits and put them into the record; `undo` gets what sets them back.
 
     Raises:
-        CgroupError, SpecError: a limit was refused; all are as before.
+        CgroupError, SpecError: a limit was refused.
     """
     from sysvisor_runc.cgroup.settings import convert
 
@@ -125,46 +124,24 @@ def _apply(record: Record, change: LinuxResources) -> Steps:
     old = linux.get("resources", {})
     new = merged(old, change)
     written = touched(new, change)
-    if record["cgroup"]["driver"] == "systemd":
+    by_systemd = record["cgroup"]["driver"] == "systemd"
+    if by_systemd:
         from sysvisor_runc.cgroup.unit_resources import rounded
 
         written = rounded(written)
     steps = convert(written, "v2" if manager.v2 else "v1", devices=False)
     before = _as_found(manager, steps)
-    try:
-        if record["cgroup"]["driver"] == "systemd":
-            _update_unit(record, manager, written, touched(old, change), steps)
-        manager.apply(steps)
-    except CgroupError:
-        _set_back(manager, before)
-        raise
+    undo.push("limits", lambda: _set_back(manager, before))
+    if by_systemd:
+        from sysvisor_runc.cgroup.settings import UsageCheck
+        from sysvisor_runc.cli.systemd import connect
+        from sysvisor_runc.launch.unit import update_unit
+
+        # systemd would write what the check is there to refuse.
+        manager.apply([step for step in steps if isinstance(step, UsageCheck)])
+        update_unit(record, manager, written, touched(old, change), connect, undo)
+    manager.apply(steps)
     linux["resources"] = new
-    return before
-
-
-def _update_unit(record: Record, manager: Manager, new: LinuxResources, old: LinuxResources, steps: Steps) -> None:
-    """Tell systemd, which would set back sooner or later what it has not been told."""
-    from sysvisor_runc.cgroup.devices import Devices
-    from sysvisor_runc.cgroup.settings import UsageCheck
-    from sysvisor_runc.cli.systemd import connect
-    from sysvisor_runc.launch.unit import recorded_unit
-
-    manager.apply([step for step in steps if isinstance(step, UsageCheck)])
-    unit = recorded_unit(record["cgroup"], connect)
-    try:
-        unit.set(manager, new)
-    except CgroupError:
-        try:
-            unit.set_back(manager, old, new)
-        except CgroupError as error:
-            log.debug(f"set the unit's properties back: {error}")
-        raise
-    finally:
-        unit.close()
-    if not manager.v2:
-        # systemd has just written the device lists from what it could be told of them.
-        resources = (record["spec"].get("linux") or {}).get("resources") or {}
-        manager.apply([Devices(resources.get("devices", []))])
 
 
 def _manager(record: Record) -> Manager:

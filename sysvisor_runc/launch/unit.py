@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc import log
+from sysvisor_runc.cgroup.devices import Devices
 from sysvisor_runc.cgroup.file import failure, write
 from sysvisor_runc.cgroup.systemd import UnitCgroup, new_unit
 from sysvisor_runc.cgroup.unit import Unit
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from sysvisor_runc.cgroup.manager import Manager
     from sysvisor_runc.cgroup.systemd import Connect
     from sysvisor_runc.launch.request import Request
+    from sysvisor_runc.launch.undo import UndoStack
     from sysvisor_runc.plan.mounts import Tree
-    from sysvisor_runc.spec.types import Spec
-    from sysvisor_runc.state.record import CgroupRecord
+    from sysvisor_runc.spec.types import LinuxResources, Spec
+    from sysvisor_runc.state.record import CgroupRecord, Record
     from sysvisor_runc.state.store import Entry
 
 _SIGKILL = 9
@@ -117,6 +119,34 @@ class UnitLaunch:
 def recorded_unit(record: CgroupRecord, connect: Connect) -> UnitCgroup:
     """The unit of a recorded container."""
     return UnitCgroup(Unit(record["unit"], "", user=record["userUnit"]), connect, started=True)
+
+
+def update_unit(
+    record: Record, manager: Manager, new: LinuxResources, old: LinuxResources, connect: Connect, undo: UndoStack
+) -> None:
+    """Tell systemd of `new` resources, or it would set back sooner or later what it does not know; `old` is for `undo`.
+
+    Raises:
+        CgroupError: systemd refuses.
+    """
+    unit = recorded_unit(record["cgroup"], connect)
+
+    def set_back() -> None:
+        unit.set_back(manager, old, new)
+        _reapply_devices(record, manager)
+        unit.close()
+
+    undo.push("properties of the unit", set_back)
+    unit.set(manager, new)
+    _reapply_devices(record, manager)
+    unit.close()
+
+
+def _reapply_devices(record: Record, manager: Manager) -> None:
+    """On v1 systemd writes the device lists as well, from what it could be told of them."""
+    if not manager.v2:
+        resources = (record["spec"].get("linux") or {}).get("resources") or {}
+        manager.apply([Devices(resources.get("devices", []))])
 
 
 def stop_unit(unit: UnitCgroup) -> None:

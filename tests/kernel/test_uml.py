@@ -13,14 +13,21 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run(directory: pathlib.Path, version: str, *files: str, prepare: str = "", boot: tuple[str, ...] = ()) -> str:
+def run(
+    directory: pathlib.Path,
+    version: str,
+    *files: str,
+    prepare: str = "",
+    boot: tuple[str, ...] = (),
+    systemd: bool = False,
+) -> str:
     """Run integration test files in a guest; its output, which must tell of tests that passed."""
     # The interpreter that runs this, with its packages: a virtual environment is a file of the host like any other.
     python = f"env PYTHONPATH={sysconfig.get_paths()['purelib']} {sys.executable}"
     tests = " ".join(f"tests/integration/test_{name}.py" for name in files)
     options = "-q -rs -p no:cacheprovider -o addopts=--import-mode=importlib"
     script = f"{prepare}\ncd {ROOT}\n{python} -m pytest {options} {tests}\n"
-    text = uml.run(directory, version, script, *boot, timeout=280)
+    text = uml.run(directory, version, script, *boot, timeout=280, systemd=systemd)
     assert " passed" in text
     return text
 
@@ -35,3 +42,10 @@ def test_apparmor(tmp_path: pathlib.Path) -> None:
     mount = "mount -t securityfs securityfs /sys/kernel/security"
     text = run(tmp_path, "v1", "apparmor", prepare=mount, boot=("lsm=apparmor",))
     assert "no AppArmor here" not in text
+
+
+@pytest.mark.parametrize("version", ["v2", "hybrid"])
+def test_systemd_driver(version: str, tmp_path: pathlib.Path) -> None:
+    """--systemd-cgroup on a machine whose pid 1 is systemd, with pure v2 and with v1 beside an empty v2."""
+    text = run(tmp_path, version, "systemd_driver", systemd=True)
+    assert "systemd is not pid 1 here" not in text

@@ -11,6 +11,8 @@ import subprocess
 
 import pytest
 
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+
 # The guest's init. The kernel does not pass $1… on: what it needs is written into the script.
 _INIT = r"""#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
@@ -23,6 +25,8 @@ cd /mnt/root
 mount -t proc proc proc; mount -t sysfs sysfs sys; mount -t devtmpfs devtmpfs dev; mount -t tmpfs tmpfs tmp
 mkdir -p dev/pts dev/shm; mount -t devpts devpts dev/pts; mount -t tmpfs tmpfs dev/shm; mount -t tmpfs tmpfs run
 mkdir -p .{results}; mount -t hostfs -o {results} none .{results}
+# The tmpfs on /tmp may hide the checkout.
+[ -e .{source}/bin ] || { mkdir -p .{source}; mount -t hostfs -o {source} none .{source}; }
 mkdir .old; pivot_root . .old; cd /; umount -l /.old
 if [ {version} = v2 ]; then
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -39,6 +43,31 @@ echo $? >{results}/status
 sync; echo o >/proc/sysrq-trigger; sleep 10
 """
 
+# Instead of the part from the cgroups on: systemd mounts all else itself, and boots to nothing but the script.
+_SYSTEMD = r"""
+mount -o remount,mode=755 /run
+if [ {version} = hybrid ]; then
+    mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup; mkdir /sys/fs/cgroup/systemd
+    mount -t cgroup -o none,name=systemd,xattr systemd /sys/fs/cgroup/systemd
+fi
+mkdir -p /run/systemd/system
+cat >/run/systemd/system/script.target <<'END'
+[Unit]
+DefaultDependencies=no
+Requires=script.service
+END
+cat >/run/systemd/system/script.service <<'END'
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+ExecStart=-sh -c 'sh {results}/script >{results}/output 2>&1; echo $$? >{results}/status'
+ExecStart=sh -c 'sync; echo o >/proc/sysrq-trigger'
+END
+exec /lib/systemd/systemd --unit=script.target
+"""
+
 
 def run(
     directory: pathlib.Path,
@@ -47,16 +76,25 @@ def run(
     *boot: str,
     memory: str = "1G",
     timeout: float = 100,
+    systemd: bool = False,
 ) -> str:
     """The output of a shell script under cgroup `version` ("v1", "v2"), which must end well; skips without UML.
 
-    `boot` are more words for the kernel's command line.
+    `boot` are more words for the kernel's command line. With `systemd` that is pid 1, and the versions that it knows
+    are "v2" and "hybrid".
     """
     kernel = shutil.which("linux.uml")
     if kernel is None or shutil.which("busybox") is None or platform.machine() != "x86_64":
         pytest.skip("no user-mode-linux; to force it: apt-get install user-mode-linux busybox-static")
+    text = _INIT
+    if systemd:
+        if not pathlib.Path("/lib/systemd/systemd").exists():
+            pytest.skip("no systemd installed here; to force it: apt-get install systemd")
+        text = _INIT.partition("if [ {version}")[0] + _SYSTEMD
     init = directory / "init"
-    init.write_text(_INIT.replace("{results}", str(directory)).replace("{version}", version))
+    init.write_text(
+        text.replace("{results}", str(directory)).replace("{version}", version).replace("{source}", str(SOURCE))
+    )
     init.chmod(0o755)
     (directory / "script").write_text(script)
     arguments = [f"mem={memory}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}"]
