@@ -98,7 +98,7 @@ def _exec(hook: Hook, stdin: int, output: int, environment: list[str] | None) ->
             os.execve(hook.path, hook.args, os.environ)
         os.execve(hook.path, hook.args, dict(entry.split("=", 1) for entry in environment if "=" in entry))
     except OSError as error:
-        os.write(2, f"{hook.path}: {error.strerror}".encode())
+        os.write(2, f"{hook.path}: {(error.strerror or '').lower()}".encode())
     finally:
         os._exit(1)
 

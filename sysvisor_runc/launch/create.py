@@ -377,7 +377,10 @@ class _Launch:
         """
         if self.request.immediate:
             return os.pipe()
-        os.mkfifo(Entry.FIFO, 0o600, dir_fd=self.entry.dirfd)
+        try:
+            os.mkfifo(Entry.FIFO, 0o600, dir_fd=self.entry.dirfd)
+        except OSError as error:
+            raise self.entry.unwritable(error) from error
         return os.open(Entry.FIFO, os.O_RDWR | os.O_CLOEXEC, dir_fd=self.entry.dirfd), -1
 
     def _hook_state(self, status: str) -> bytes:

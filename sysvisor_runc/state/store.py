@@ -354,7 +354,7 @@ class Entry:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise self._unwritable(error)
+            raise self.unwritable(error)
 
     def commit(self) -> None:
         """Let the staged record be the record.
@@ -365,9 +365,10 @@ class Entry:
         try:
             os.rename(self.STAGED, self.RECORD, src_dir_fd=self.dirfd, dst_dir_fd=self.dirfd)
         except OSError as error:
-            raise self._unwritable(error)
+            raise self.unwritable(error)
 
-    def _unwritable(self, error: OSError) -> StateError:
+    def unwritable(self, error: OSError) -> StateError:
+        """A failure to write something in the directory, for a person; what was staged is removed."""
         self._unlink_quietly(self.STAGED)
         hint = _HINTS.get(error.errno or 0)
         return StateError(f"cannot write the state of container {self.id!r}: {reason(error)}", hint=hint)
