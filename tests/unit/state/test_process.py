@@ -30,6 +30,7 @@ def sleeping() -> Iterator[Process]:
 def entry(tmp_path: pathlib.Path) -> Iterator[Entry]:
     """A container's directory."""
     with Store(str(tmp_path / "state")).create("c") as made:
+        made.unlock()
         yield made
 
 

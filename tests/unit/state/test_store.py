@@ -302,6 +302,18 @@ def test_a_writer_killed_at_any_moment_leaves_a_record(store: Store) -> None:
 # ---- the lock
 
 
+def test_who_creates_holds_the_lock(store: Store) -> None:
+    """Until it unlocks, nobody takes the container that is being made for what a killed command left."""
+    with store.create("c") as entry, store.open("c") as other:
+        assert other.busy()
+        with pytest.raises(StateError, match="is busy"), other.lock(timeout=0):
+            pass
+        entry.unlock()
+        assert not other.busy()
+        with other.lock(timeout=0):
+            pass
+
+
 def test_the_lock_excludes(store: Store) -> None:
     """Who comes second waits, and is told in the end whom for."""
     with store.create("c") as first, store.open("c") as second:
@@ -328,6 +340,7 @@ def test_shared_locks_do_not_exclude_each_other(store: Store) -> None:
 def test_the_lock_is_waited_for(store: Store) -> None:
     """It is got as soon as the holder lets go."""
     with store.create("c") as entry:
+        entry.unlock()
         holder = background("with entry.lock():\n print(flush=True)\n sys.stdin.readline()", store.root, "c")
         assert holder.stdout is not None
         holder.stdout.readline()
@@ -341,6 +354,7 @@ def test_the_lock_is_waited_for(store: Store) -> None:
 def test_a_killed_holder_frees_the_lock(store: Store) -> None:
     """SIGKILL leaves no lock behind."""
     with store.create("c") as entry:
+        entry.unlock()
         holder = background("with entry.lock():\n print(flush=True)\n import time; time.sleep(100)", store.root, "c")
         assert holder.stdout is not None
         holder.stdout.readline()
