@@ -36,7 +36,7 @@ def _linux(tags: tuple[str, ...], seccomp_flags: list[str]) -> dict[str, object]
     return {
         "namespaces": sorted(schema.NAMESPACES),
         "capabilities": list(capability.NAMES),
-        "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
+        "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
         "seccomp": _seccomp(seccomp_flags) if "seccomp" in tags else {"enabled": False},
         "apparmor": {"enabled": "apparmor" in tags},
         "selinux": {"enabled": "selinux" in tags},
