@@ -13,9 +13,9 @@ from sysvisor_runc.child.hook import HookError, await_hook
 from sysvisor_runc.child.plan import ProcessPlan
 from sysvisor_runc.errors import LaunchError
 from sysvisor_runc.launch.conversation import init_failure
-from sysvisor_runc.launch.ocistate import state_json
 from sysvisor_runc.launch.interrupt import check, descriptor
 from sysvisor_runc.launch.join import Joining, join
+from sysvisor_runc.launch.ocistate import state_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
