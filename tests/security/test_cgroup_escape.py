@@ -1,0 +1,100 @@
+"""CVE-2022-0492, CVE-2023-25809: a container reaches no cgroup but its own and those below, and no limit of its own."""
+
+import os
+import pathlib
+
+import pytest
+
+from tests.support.bundle import Bundle
+from tests.support.runtime import Runtime
+
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
+LIMIT = 64 << 20
+
+ATTACK = """
+for f in $(find /sys/fs/cgroup -name release_agent); do echo got-agent $f; echo /evil >$f && echo got-agent; done
+mkdir /mnt/c
+for c in memory pids devices rdma cpu; do
+    mount -t cgroup -o $c,release_agent=/evil none /mnt/c && echo got-mount-with-agent $c && umount /mnt/c
+    if mount -t cgroup -o $c none /mnt/c; then
+        ls /mnt/c/release_agent && echo got-root $c
+        for f in $(find /mnt/c -maxdepth 1 -type f); do echo -1 >$f && echo got-write $c $f; done
+        umount /mnt/c
+    fi
+done
+mount -t cgroup2 none /mnt/c &&
+    for f in $(find /mnt/c -maxdepth 1 -name '*.max'); do echo max >$f && echo got-write $f; done
+cd /sys/fs/cgroup
+for f in $(find . -maxdepth 2 -type f); do case $f in
+    */tasks|*/cgroup.procs|*/cgroup.threads|*/cgroup.subtree_control|*/cgroup.clone_children|*/notify_on_release) ;;
+    *) for value in -1 max a 1; do echo $value >$f && echo got-limit $f $value; done ;;
+esac; done
+mkdir devices/below && for v in a 'a *:* rwm' 'b *:* rwm'; do
+    [ -e devices/below/devices.allow ] && echo "$v" >devices/below/devices.allow && echo got-device
+done
+ls -d ../.. /proc/1/root/sys/fs/cgroup/.. >/dev/null
+true
+"""
+
+
+def limits(paths: dict[str, str]) -> dict[str, str]:
+    """The contents of every file in the container's own cgroup that somebody might raise."""
+    found = {}
+    for path in set(paths.values()):
+        for file in pathlib.Path(path).iterdir():
+            if file.is_file() and file.name.endswith((".max", ".high", "limit_in_bytes", ".list", "quota_us", "agent")):
+                try:
+                    found[str(file)] = file.read_text()
+                except OSError:
+                    continue
+    return found
+
+
+def agents() -> dict[str, str]:
+    return {str(path): path.read_text() for path in CGROUPS.glob("*/release_agent")}
+
+
+def test_a_system_container_stays_in_its_cgroup(runtime: Runtime, bundle: Bundle) -> None:
+    """Root tries every release_agent, every limit file, mounts of every hierarchy and devices.allow."""
+    import json
+
+    bundle.linux["resources"] = {"memory": {"limit": LIMIT}, "pids": {"limit": 200}}
+    bundle.run("/bin/sleep", "1000")
+    name = runtime.id()
+    runtime("run", "--detach", "--bundle", bundle.path, name)
+    paths = json.loads((runtime.root / name / "state.json").read_text())["cgroup"]["paths"]
+    before, agent = limits(paths), agents()
+    result = runtime("exec", name, "/bin/sh", "-c", ATTACK, check=False, timeout=60)
+    assert "got-" not in result.stdout, result.stdout
+    assert limits(paths) == before and agents() == agent
+
+
+def test_a_plain_container_sees_its_own_cgroup_alone(plain_runtime: Runtime, bundle: Bundle) -> None:
+    """With the default spec, whose cgroup mount is not the container's to write but for its root's every capability,
+    nothing above the container's cgroup is there: no release_agent, no other's cgroup."""
+    bundle.sh("find /sys/fs/cgroup -name release_agent; find /sys/fs/cgroup -type d | head -50; cat /proc/self/cgroup")
+    name = plain_runtime.id()
+    output = plain_runtime("run", "--bundle", bundle.path, name).stdout
+    assert "release_agent" not in output
+    assert name not in output  # it is the root of what it sees
+    assert all(line.endswith(":/") for line in output.splitlines() if ":" in line)
+
+
+@pytest.mark.parametrize("path", ["../../escape", "/../escape", "/a/../../b", "/", "..", "a/..", "/a\nb"])
+@pytest.mark.parametrize("kind", ["runtime", "plain_runtime"])
+def test_paths_that_climb(request: pytest.FixtureRequest, bundle: Bundle, path: str, kind: str) -> None:
+    """A cgroupsPath with .. is refused, and no cgroup is made; nor does exec --cgroup climb."""
+    runtime: Runtime = request.getfixturevalue(kind)
+    bundle.linux["cgroupsPath"] = path
+    runtime.fails("run", "--bundle", bundle.save().path, runtime.id())
+    assert not list(CGROUPS.glob("*/escape"))
+
+
+def test_exec_into_a_cgroup_above(runtime: Runtime, bundle: Bundle) -> None:
+    """exec --cgroup of .. or of an absolute path never leads out of the container's cgroup."""
+    name = runtime.id()
+    runtime("run", "--detach", "--bundle", bundle.run("/bin/sleep", "100").path, name)
+    for path in ("..", "../..", "a/../..", "/.."):
+        runtime.fails("exec", "--cgroup", path, name, "/bin/true")
+    result = runtime("exec", "--cgroup", "/", name, "/bin/cat", "/proc/self/cgroup", check=False)
+    assert os.path.basename(str(runtime.root)) not in result.stdout
