@@ -90,3 +90,18 @@ def test_a_system_container_changes_nothing_of_the_host(runtime: Runtime, bundle
     assert "got-" not in result.stdout and result.stdout == ""
     after = values()
     assert {file: after[file] for file in before if after.get(file) != before[file]} == {}
+
+
+def test_keys_of_the_host_are_not_seen(runtime: Runtime, bundle: Bundle) -> None:
+    """A system container has a session keyring of its own and sees none of the caller's keys."""
+    import ctypes
+
+    numbers = {"x86_64": 248, "aarch64": 217}
+    description = f"{runtime.token}-key".encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    added = libc.syscall(numbers[os.uname().machine], b"user", description, b"secret", 6, -3)
+    if added < 0:
+        pytest.skip("this kernel keeps no keys for us; to force it: CONFIG_KEYS, and no filter around the tests")
+    assert description.decode() in pathlib.Path("/proc/keys").read_text()
+    found = runtime("run", "--bundle", bundle.run("/bin/cat", "/proc/keys").path, runtime.id()).stdout
+    assert description.decode() not in found
