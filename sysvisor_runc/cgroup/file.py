@@ -50,7 +50,9 @@ def write(path: str, value: str) -> None:
 def failure(action: str, path: str, error: OSError) -> CgroupError:
     """`mkdir /sys/fs/cgroup/pids/a: permission denied` as a CgroupError, with a hint where there is one to give."""
     hint = None
-    if error.errno in DENIED:
+    if error.errno == errno.EROFS:
+        hint = "the cgroup file system is mounted read-only here"
+    elif error.errno in DENIED:
         hint = "run as root, or have a cgroup delegated to this user"
     elif error.errno in GONE:
         hint = "the controller is not available in this cgroup"

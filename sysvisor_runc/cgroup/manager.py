@@ -123,6 +123,8 @@ class Manager:
         """
         failed: CgroupError | None = None
         for path in self.directories():
+            if failed is not None:
+                patience = 0.0  # who is in one is in all
             try:
                 os.rmdir(path)
                 continue

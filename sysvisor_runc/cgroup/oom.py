@@ -23,11 +23,14 @@ def explain(manager: Manager, error: LaunchError) -> LaunchError:
 
 def was_killed(manager: Manager) -> bool:
     """By the count in v1's memory.oom_control (since Linux 4.13) or v2's memory.events; False where there is none."""
-    path = manager.paths.get(UNIFIED if manager.v2 else "memory")
-    if path is None:
-        return False
+    key, file = (UNIFIED, "memory.events") if manager.v2 else ("memory", "memory.oom_control")
+    # v1 counts where the killed process was, not above.
+    return any(_counted(f"{paths[key]}/{file}") for paths in (manager.paths, manager.exec_paths()) if key in paths)
+
+
+def _counted(file: str) -> bool:
     try:
-        text = read_if_there(f"{path}/{'memory.events' if manager.v2 else 'memory.oom_control'}") or ""
+        text = read_if_there(file) or ""
     except OSError:
         return False
     return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines())

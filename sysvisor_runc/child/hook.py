@@ -82,7 +82,7 @@ def await_hook(hook: Hook, pid: int, pidfd: int, stdin: int, output: int, state:
     code = os.waitstatus_to_exitcode(status)
     if code:
         why = f"exit status {code}" if code > 0 else f"signal: {(_signal.strsignal(-code) or str(-code)).lower()}"
-        raise HookError(f"error running {hook.kind} hook #{hook.index}: {why}, stdout: {said}, stderr: {said}")
+        raise HookError(f"error running {hook.kind} hook #{hook.index}: {why}{': ' if said else ''}{said}")
 
 
 def _exec(hook: Hook, stdin: int, output: int, environment: list[str] | None) -> None:

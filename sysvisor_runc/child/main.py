@@ -265,7 +265,8 @@ def _execute(operation: object, rootfs: Rootfs) -> None:
     try:
         operation.execute(rootfs)  # type: ignore[attr-defined]  # Operation is a protocol for the checker only
     except OSError as error:
-        raise ChildError(f"error mounting {operation.describe()}: {_os_error(error)}") from error  # type: ignore[attr-defined]
+        what = operation.describe().removeprefix("mount ")  # type: ignore[attr-defined]
+        raise ChildError(f"error mounting {what}: {_os_error(error)}") from error
 
 
 def _ask(channel: Channel, kind: bytes, text: str) -> None:

@@ -43,4 +43,4 @@ def _delete(entry: Entry, *, force: bool) -> None:
     # A created container may go without --force, as with runc: its init waits for nobody else.
     lifecycle.require("delete --force" if force else "delete", observe(entry, record), record["id"])
     destroy.kill_init(record)
-    destroy.destroy(entry, record, connect)
+    destroy.destroy(entry, record, connect, force=force)

@@ -26,6 +26,15 @@ INTERRUPTED = 130  # as a shell reports a death by SIGINT
 BROKEN_PIPE = 141  # … and one by SIGPIPE
 EXEC_FAILED = 255  # so that callers tell it from a status of the process, as with runc
 
+# What may run out anywhere.
+_SHORT_OF = {
+    11: "the limit on processes is reached: ulimit -u, or pids.max of a cgroup",  # EAGAIN
+    12: "the kernel or a limit has no memory for it: ulimit -v, or a cgroup's limit",  # ENOMEM
+    23: "the system's limit on open files is reached: sysctl fs.file-max",  # ENFILE
+    24: "the limit on open files is reached: ulimit -n",  # EMFILE
+    28: "free some space",  # ENOSPC
+}
+
 # runc names these commands in their errors, and callers look for it.
 _LEAD = {"create": f"{NAME} create failed: ", "run": f"{NAME} run failed: ", "exec": "exec failed: "}
 
@@ -125,6 +134,8 @@ def _message(error: BaseException) -> str:
         return "out of memory"
     if isinstance(error, OSError) and error.strerror:
         operand = f"{error.filename!r}: " if error.filename is not None else ""
+        if error.errno in _SHORT_OF:
+            return f"{operand}{reason(error)} ({_SHORT_OF[error.errno]})"
         return f"unexpected failure: {operand}{reason(error)} (run with --debug for the traceback)"
     detail = f": {error}" if str(error) else ""
     return f"internal error: {type(error).__name__}{detail} (run with --debug for the traceback)"

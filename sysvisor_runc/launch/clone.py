@@ -127,6 +127,8 @@ def _readable(fd: int) -> bool:
 def _hint(error: OSError) -> str | None:
     if error.errno == 28:  # ENOSPC
         return "raise /proc/sys/user/max_*_namespaces"
+    if error.errno == 11:  # EAGAIN
+        return "the limit on processes is reached: ulimit -u, or pids.max of a cgroup"
     if error.errno == 1:  # EPERM
         return "run as root, or allow unprivileged user namespaces (kernel.unprivileged_userns_clone)"
     return None

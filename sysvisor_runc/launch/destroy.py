@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysvisor_runc.cgroup.manager import Manager
-from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.errors import CgroupError, SysvisorError
 from sysvisor_runc.launch.ocistate import state_json
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.state import process
@@ -49,8 +49,10 @@ def kill_init(record: Record) -> None:
         os.close(pidfd)
 
 
-def destroy(entry: Entry, record: Record, connect: Connect) -> None:
+def destroy(entry: Entry, record: Record, connect: Connect, *, force: bool = False) -> None:
     """Remove all that belongs to a container whose init has ended; `connect` reaches systemd if it keeps the cgroup.
+
+    With `force` whoever else is in its cgroup is killed.
 
     Raises:
         SysvisorError: something could not be removed; what is left can be deleted again.
@@ -64,7 +66,13 @@ def destroy(entry: Entry, record: Record, connect: Connect) -> None:
         from sysvisor_runc.launch.unit import recorded_unit, stop_unit
 
         stop_unit(recorded_unit(record["cgroup"], connect))
-    manager.remove()
+    try:
+        manager.remove()
+    except CgroupError:
+        if not force:
+            raise
+        manager.kill_all(_SIGKILL)
+        manager.remove()
     intel_rdt = record.get("intelRdt")
     if intel_rdt:
         from sysvisor_runc.launch.rdt import remove_rdt

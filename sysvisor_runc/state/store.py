@@ -91,7 +91,11 @@ class Store:
             )
         except OSError as error:
             raise self._unusable("create a container in", error)
-        entry = self.open(container_id)
+        try:
+            entry = self.open(container_id)
+        except BaseException:  # no descriptor left, perhaps
+            os.rmdir(container_id, dir_fd=self.fd())
+            raise
         try:
             entry.hold()
         except BaseException:
