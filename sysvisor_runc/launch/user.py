@@ -21,6 +21,9 @@ def resolve_user(text: str, record: Record) -> tuple[int, int | None, list[int]]
         UsageError: an unknown name, or a number that is no id.
     """
     user, colon, group = text.partition(":")
+    if not user:
+        # A row without a name in the container's own file would be found.
+        raise UsageError(f"--user: bad uid: {text!r} names no user")
     root = os.open(f"/proc/{record['initPid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         gid: int | None = None
