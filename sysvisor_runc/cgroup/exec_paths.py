@@ -82,7 +82,8 @@ def join_paths(manager: Manager, init_pid: int, wanted: list[str]) -> dict[str, 
         if enabled is None or not _THREADED.issuperset(enabled.split()):
             text = read_if_there(f"/proc/{init_pid}/cgroup") or ""
             beside = None if layout.unified is None else init_cgroup(text, layout.unified.mountpoint)
-            # Never outside the container's own cgroup, wherever init may have been moved.
-            if beside is not None and f"{beside}/".startswith(manager.paths[UNIFIED] + "/"):
+            # Not outside the container's own cgroup, wherever init may have been moved, as long as that is there.
+            inside = beside is not None and f"{beside}/".startswith(manager.paths[UNIFIED] + "/")
+            if beside is not None and (inside or enabled is None):
                 paths[UNIFIED] = beside
     return paths

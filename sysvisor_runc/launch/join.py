@@ -110,7 +110,11 @@ def _open_cgroups(manager: Manager, target: dict[str, str]) -> tuple[list[int], 
     try:
         return manager.join_fds(target), manager.clone_into_fd(target)
     except CgroupError as error:
-        raise LaunchError(f"error adding pid to cgroups: {error.message}", hint=error.hint, exit_code=255) from error
+        raise _not_added(error.message, error.hint) from error
+
+
+def _not_added(why: str, hint: str | None = None) -> LaunchError:
+    return LaunchError(f"error adding pid {os.getpid()} to cgroups: {why}", hint=hint, exit_code=255)
 
 
 class _Join:
@@ -142,7 +146,12 @@ class _Join:
         reached("exec-clone")
         if self.joining.affinity:
             os.sched_setaffinity(0, self.joining.affinity)  # for the command too: it has little left to do
-        first, pidfd = ns.clone3(0, cgroup_fd=cgroup_fd)
+        try:
+            first, pidfd = ns.clone3(0, cgroup_fd=cgroup_fd)
+        except OSError as error:
+            if error.errno != 16:  # EBUSY: it passes controllers down and may hold no process (cgroups(7))
+                raise
+            raise _not_added(reason(error), "name a cgroup below it with --cgroup") from error
         if first == 0:
             self._become_stage(path, tasks, slave, report[1], pids[1], inner)
         for fd in (*tasks, slave, report[1], pids[1], inner.read_fd, inner.write_fd, pidfd, cgroup_fd):

@@ -236,8 +236,13 @@ class MountPlan:
         path: str,
         attributes: Attributes,
     ) -> None:
-        """In a cgroup namespace a new mount shows the container's cgroup as the root; else a bind of it does."""
-        if self.cgroups.namespace or not path:
+        """In a cgroup namespace a new mount shows the container's cgroup as the root; else a bind of it does.
+
+        On pure v2 a container that shares the caller's cgroup namespace sees all that is in there, as with runc; but
+        for one with a user namespace, which may not mount it.
+        """
+        shared_v2 = not self.cgroups.v1 and not self.in_userns
+        if self.cgroups.namespace or shared_v2 or not path:
             self.operations.append(FilesystemMount(fstype, fstype, destination, attributes=attributes, options=data))
             return
         tree = Tree(path, recursive=False, where="mounts", propagation=self.default_propagation)
