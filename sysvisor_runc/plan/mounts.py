@@ -238,10 +238,11 @@ class MountPlan:
     ) -> None:
         """In a cgroup namespace a new mount shows the container's cgroup as the root; else a bind of it does.
 
-        On pure v2 a container that shares the caller's cgroup namespace sees all that is in there, as with runc; but
-        for one with a user namespace, which may not mount it.
+        On pure v2 a container that shares the caller's cgroup namespace sees all that is in there, as with runc, if it
+        may only look: writable, it gets its own cgroup. One with a user namespace may not mount it at all.
         """
-        shared_v2 = not self.cgroups.v1 and not self.in_userns
+        readonly = attributes.set & m.MOUNT_ATTR_RDONLY
+        shared_v2 = bool(readonly) and not self.cgroups.v1 and not self.in_userns
         if self.cgroups.namespace or shared_v2 or not path:
             self.operations.append(FilesystemMount(fstype, fstype, destination, attributes=attributes, options=data))
             return
