@@ -93,6 +93,13 @@ def plain_runtime(workplace: pathlib.Path, request: pytest.FixtureRequest) -> It
     yield from _checked(Runtime(workplace, "--no-syscont", "--no-sysvisor-fs"), request)
 
 
+@pytest.fixture(params=["syscont", "plain"])
+def any_runtime(request: pytest.FixtureRequest) -> Runtime:
+    """Both modes, one after the other."""
+    runtime: Runtime = request.getfixturevalue("runtime" if request.param == "syscont" else "plain_runtime")
+    return runtime
+
+
 @pytest.fixture
 def interpreter() -> Callable[[str], str]:
     """Runs a script in a fresh isolated interpreter as the command does (`python3 -SI`); gives its output."""

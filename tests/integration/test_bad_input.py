@@ -19,13 +19,6 @@ from tests.support.runtime import Result, Runtime
 Change = Callable[[Bundle], object]
 
 
-@pytest.fixture(params=["syscont", "plain"])
-def any_runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Both modes, one after the other."""
-    runtime: Runtime = request.getfixturevalue("runtime" if request.param == "syscont" else "plain_runtime")
-    return runtime
-
-
 def check_refused(result: Result, words: str, code: int = 1) -> None:
     """One readable line that matches `words`, a regular expression."""
     assert result.returncode == code, repr(result)
@@ -420,7 +413,15 @@ def deaf(workplace: pathlib.Path) -> Iterator[pathlib.Path]:
         waiting.close()
 
 
-def test_places_that_take_nothing(any_runtime: Runtime, bundle: Bundle, deaf: pathlib.Path) -> None:
+def test_a_listener_that_accepts_nobody(plain_runtime: Runtime, bundle: Bundle, deaf: pathlib.Path) -> None:
+    """The launch does not wait for it for ever."""
+    bundle.process["terminal"] = True
+    flags = ["--console-socket", str(deaf), "--bundle", str(bundle.save().path)]
+    result = plain_runtime("create", *flags, plain_runtime.id(), check=False)
+    check_refused(result, "--console-socket: connect to .*: resource temporarily unavailable")
+
+
+def test_places_that_take_nothing(any_runtime: Runtime, bundle: Bundle) -> None:
     """Pid files and sockets where nobody is: the flag is named."""
     runtime, nowhere = any_runtime, str(any_runtime.directory / "nowhere" / "x")
     refuse(runtime, bundle.path, "--pid-file: write .*nowhere/x.*: no such file", "--pid-file", nowhere)
@@ -443,8 +444,6 @@ def test_places_that_take_nothing(any_runtime: Runtime, bundle: Bundle, deaf: pa
             result = runtime(command, *flags, runtime.id(), check=False)
             check_refused(result, rf"--console-socket: .*{words}")
             assert leaks.find(runtime) == []
-    result = runtime("create", "--console-socket", deaf, "--bundle", bundle.path, runtime.id(), check=False)
-    check_refused(result, "--console-socket: connect to .*: resource temporarily unavailable")
 
 
 def test_debug_shows_the_traceback(runtime: Runtime, bundle: Bundle) -> None:

@@ -31,13 +31,6 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory, rootfs_template: pat
     return make_bundle(directory / "bundle", rootfs_template)
 
 
-@pytest.fixture(params=["syscont", "plain"])
-def any_runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Both modes, one after the other."""
-    runtime: Runtime = request.getfixturevalue("runtime" if request.param == "syscont" else "plain_runtime")
-    return runtime
-
-
 def together(runtime: Runtime, commands: list[list[str]]) -> list[Result]:
     """Run them all, up to WIDTH at any moment."""
     running: list[Running] = []

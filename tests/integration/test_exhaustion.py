@@ -14,13 +14,6 @@ from tests.support.bundle import Bundle
 from tests.support.runtime import Result, Runtime
 
 
-@pytest.fixture(params=["syscont", "plain"])
-def any_runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Both modes, one after the other."""
-    runtime: Runtime = request.getfixturevalue("runtime" if request.param == "syscont" else "plain_runtime")
-    return runtime
-
-
 def check_told(result: Result, *words: str) -> None:
     """One line of explanation with one of the words in it, if the command failed."""
     if result.returncode == 0:

@@ -36,13 +36,6 @@ def busy_bundle(tmp_path_factory: pytest.TempPathFactory, rootfs_template: pathl
     return bundle.save()
 
 
-@pytest.fixture(params=["syscont", "plain"])
-def any_runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Both modes, one after the other."""
-    runtime: Runtime = request.getfixturevalue("runtime" if request.param == "syscont" else "plain_runtime")
-    return runtime
-
-
 def faulty(fault: str) -> dict[str, str]:
     """The environment that injects `fault`."""
     return {**os.environ, "SYSVISOR_RUNC_FAULT": fault}

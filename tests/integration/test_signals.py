@@ -21,13 +21,6 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIG
 PATIENT = "trap 'exit 42' TERM INT HUP QUIT USR1; echo ready; while :; do sleep 0.05; done"
 
 
-@pytest.fixture(params=["syscont", "plain"])
-def any_runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Both modes, one after the other."""
-    runtime: Runtime = request.getfixturevalue("runtime" if request.param == "syscont" else "plain_runtime")
-    return runtime
-
-
 def says(running: Running, text: str) -> None:
     """Wait until the command has printed `text`."""
     wait_until(lambda: text in running.stdout, what=f"{text!r} on standard output")
@@ -130,14 +123,20 @@ def test_a_signal_at_any_moment(any_runtime: Runtime, bundle: Bundle, number: si
     bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/true"}]}
     bundle.run("/bin/sleep", "0.1")
     codes = set()
-    for _ in range(20):
-        launch = runtime.start_background("run", "--bundle", bundle.path, runtime.id())
-        time.sleep(0.01 + generator.random() * 0.08)
+    for _ in range(12):
+        name = runtime.id()
+        launch = runtime.start_background("run", "--bundle", bundle.path, name)
+        if number == signal.SIGINT:
+            # The interpreter's own start is out of our hands, and may have words for it.
+            wait_until(lambda: (runtime.root / name).exists() or launch.process.poll() is not None)  # noqa: B023
+        else:
+            time.sleep(0.01)
+        time.sleep(generator.random() * 0.08)
         launch.process.send_signal(number)
         result = launch.wait()
-        # Negative: it was killed before it had begun to handle signals (by the interpreter's own handler, perhaps).
+        # Negative: it was killed before it had begun to handle signals.
         assert result.returncode in (0, CODES[number], -number), repr(result)
-        assert "Traceback" not in result.stderr or result.returncode == -number, repr(result)
+        assert "Traceback" not in result.stderr, repr(result)
         codes.add(result.returncode)
         assert leaks.find(runtime) == []
     assert len(codes) > 1
