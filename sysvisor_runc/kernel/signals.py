@@ -21,9 +21,14 @@ def reset_signals() -> None:
     Ignored signals stay ignored over execve(2), and Python ignores SIGPIPE and SIGXFSZ.
     """
     for number in range(1, NSIG):
-        if number in (_SIGKILL, _SIGSTOP) or number in _C_LIBRARY:
+        if number in (_SIGKILL, _SIGSTOP):
             continue
-        _signal.signal(number, _signal.SIG_DFL)
+        if number in _C_LIBRARY:
+            # The library refuses to touch its own signals, and a caller may have ignored them all the same: struct
+            # sigaction of the kernel with SIG_DFL is four zero words, its mask has eight bytes (rt_sigaction(2)).
+            syscall("rt_sigaction", number, bytes(32), 0, 8)
+        else:
+            _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 

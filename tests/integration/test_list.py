@@ -113,4 +113,6 @@ def test_other_things_in_the_root_are_no_containers(runtime: Runtime) -> None:
         (runtime.root / "file").touch()
         (runtime.root / "link").symlink_to(one.id)
         assert runtime.ids() == [one.id]
-        os.unlink(runtime.root / "link")
+        for name in ("link", "file"):
+            os.unlink(runtime.root / name)
+        (runtime.root / "@cache").rmdir()
