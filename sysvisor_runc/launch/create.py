@@ -19,9 +19,9 @@ from sysvisor_runc.kernel.namespaces import CLONE_NEWTIME, CLONE_NEWUSER
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch import limits, notes, trees
 from sysvisor_runc.launch.clone import clone_child
-from sysvisor_runc.launch.conversation import LAUNCHED, Conversation, InitVanished
+from sysvisor_runc.launch.conversation import InitVanished
+from sysvisor_runc.launch.driver import Driver
 from sysvisor_runc.launch.ids import on_host
-from sysvisor_runc.launch.interrupt import wait_readable
 from sysvisor_runc.launch.ocistate import state_json
 from sysvisor_runc.launch.stdio import give_stdio
 from sysvisor_runc.launch.steps import FAULT, reached, reached_in_child
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.cgroup.manager import Manager
     from sysvisor_runc.cgroup.settings import Setting, UsageCheck
     from sysvisor_runc.launch.child import Child
+    from sysvisor_runc.launch.conversation import Conversation
     from sysvisor_runc.launch.request import Request
     from sysvisor_runc.launch.undo import UndoStack
     from sysvisor_runc.launch.unit import UnitLaunch
@@ -123,7 +124,6 @@ class _Launch:
         self.settings: list[Setting | UsageCheck | Devices] = []
         self.opened: dict[int, int] = {}
         self.idmapped = False
-        self.console = -1
         self.init_start = 0
         self.rdt = ""
 
@@ -343,15 +343,13 @@ class _Launch:
             if fd is not None and fd >= 0:
                 os.close(fd)
         child_end.close()
-        conversation = Conversation()
         # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
-        self.init_start = start_time(child.pid)
-        notes.note(self.entry, "init", f"{child.pid} {self.init_start}")
+        self._init_is(child.pid)
         if self.unit is not None:
             self._start_unit(self.unit, child.pid)
         self._after_clone(child)
         reached("go")
-        self._let_go(conversation, host, child, report[0])
+        driver = self._drive(host, child, report[0])
         host.close()
         trees.close_trees(self.opened)
         if self.plan.scheduler is not None:
@@ -364,10 +362,10 @@ class _Launch:
             self.plan,
             child,
             self.manager,
-            conversation=conversation,
+            conversation=driver.conversation,
             start=start_write,
             report=report[0],
-            console=self.console,
+            console=driver.console,
         )
 
     def _start_pipe(self) -> tuple[int, int]:
@@ -419,112 +417,28 @@ class _Launch:
 
             join_rdt(self.plan.intel_rdt, self.request.container_id, child.pid)
 
-    # ---- the conversation, blocking
+    def _drive(self, host: messages.Channel, child: Child, report: int) -> Driver:
+        driver = Driver(self.request, self.spec, self.plan, self.bundle, child=child, host=host, report=report)
 
-    def _let_go(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
+        def adopted() -> None:
+            self._init_is(child.pid)
+            self._stage_record(child)
+
         try:
-            try:
-                host.send(messages.GO)
-                # While the child furnishes its root: this costs as much as a dozen mounts.
-                self._stage_record(child)
-                self._drive(conversation, host, child, report)
-            except BrokenPipeError:
-                self._failed_early(conversation, host, report)
+            # The record is staged meanwhile: that costs as much as a dozen mounts.
+            driver.drive(lambda: self._stage_record(child), adopted)
         except InitVanished as error:
             from sysvisor_runc.cgroup.oom import explain
 
             raise explain(self.manager, error) from None
-
-    def _drive(self, conversation: Conversation, host: messages.Channel, child: Child, report: int) -> None:
-        while True:
-            wait_readable(host.read_fd)
-            message = host.receive()
-            if message is None:
-                os.set_blocking(report, False)
-                conversation.ended(_read_report(report))
-                return
-            conversation.received(*message)
-            kind, payload = message
-            if kind == messages.RUNTIME_HOOKS:
-                self._runtime_hooks(child)
-                host.send(messages.GO_ON)
-            elif kind == messages.CONSOLE:
-                self._take_console(child, int(payload))
-                host.send(messages.GO_ON)
-            elif kind == messages.INIT:
-                self._adopt(child, int.from_bytes(payload, "little"))
-                host.send(messages.GO_ON)
-            elif kind == messages.LISTENER:
-                self._take_listener(child, int.from_bytes(payload, "little"))
-                host.send(messages.GO_ON)
-            elif kind == messages.IDMAP:
-                trees.idmap_of_child(self.plan.inner_trees, child.pid, child.pidfd, payload)
-                host.send(messages.GO_ON)
-
-    def _failed_early(self, conversation: Conversation, host: messages.Channel, report: int) -> None:
-        """The child is gone before it listened: whatever it said last is the reason."""
-        message = host.receive()
-        if message is not None:
-            conversation.received(*message)
-        conversation.ended(b"")
-        if conversation.state != LAUNCHED:
-            raise InitVanished
-
-    def _adopt(self, child: Child, pid: int) -> None:
-        """The process that made the container has forked the one that will be its init, and ends."""
-        child.replace(pid)
-        self.init_start = start_time(pid)
-        notes.note(self.entry, "init", f"{pid} {self.init_start}")
-        self._stage_record(child)
-
-    def _runtime_hooks(self, child: Child) -> None:
-        reached("hooks")
-        from sysvisor_runc.launch.hooks import run_hooks
-
-        annotations = dict(self.spec.get("annotations") or {})
-        for kind in ("prestart", "createRuntime"):
-            state = state_json(
-                self.request.container_id, self.spec["ociVersion"], "creating", child.pid, self.bundle, annotations
-            )
-            run_hooks(self.plan.hooks[kind], state)
-
-    def _take_console(self, child: Child, number: int) -> None:
-        reached("console")
-        from sysvisor_runc.kernel.pidfd import pidfd_getfd
-
-        master = pidfd_getfd(child.pidfd, number)
-        if not self.request.console_socket:
-            from sysvisor_runc.launch.terminal import adapt
-
-            adapt(master, self.spec["process"].get("consoleSize"))
-            self.console = master
-            return
-        from sysvisor_runc.launch.handover import send_descriptor
-
-        try:
-            send_descriptor(self.request.console_socket, master, b"/dev/ptmx", "--console-socket")
-        finally:
-            os.close(master)
-
-    def _take_listener(self, child: Child, number: int) -> None:
-        from sysvisor_runc.launch.listener import hand_over
-
-        if self.plan.seccomp is None:
-            raise LaunchError("the container's init announced a seccomp listener that nobody asked for")
-        state = self._state_for_agent(child)
-        hand_over(self.plan.seccomp, child, number, state)
-
-    def _state_for_agent(self, child: Child) -> dict[str, object]:
-        return {
-            "ociVersion": self.spec["ociVersion"],
-            "id": self.request.container_id,
-            "status": "creating",
-            "pid": child.pid,
-            "bundle": self.bundle,
-            "annotations": dict(self.spec.get("annotations") or {}),
-        }
+        return driver
 
     # ---- what stays
+
+    def _init_is(self, pid: int) -> None:
+        """Note which process is init, for `delete --force`, should we be killed from here on."""
+        self.init_start = start_time(pid)
+        notes.note(self.entry, "init", f"{pid} {self.init_start}")
 
     def _stage_record(self, child: Child) -> None:
         request = self.request
@@ -585,13 +499,6 @@ def _unlink_quietly(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def _read_report(report: int) -> bytes:
-    try:
-        return os.read(report, 8)
-    except BlockingIOError:
-        return b""
 
 
 def _remove_cgroup(manager: Manager, made: list[str]) -> None:
