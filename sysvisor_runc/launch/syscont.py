@@ -45,7 +45,9 @@ def convert_spec(
         StateError: no id range is left.
     """
     subid: SubidRecord | None = None
-    if needs_ids(spec):
+    if request.again is not None:
+        subid = request.again.record["subid"]
+    elif needs_ids(spec):
         from sysvisor_runc.state.subid import allocate, free
 
         reached("ids")
