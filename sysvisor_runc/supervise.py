@@ -29,7 +29,7 @@ RUNNING, ENDED, WAITING, STARTING, OVER = "running", "ended", "waiting", "starti
 
 
 class Policy(NamedTuple):
-    """`name` is no, on-failure, always or unless-stopped; `retries`: of on-failure, 0 for any number; `delay` the first."""
+    """`name` is no, on-failure, always or unless-stopped; `retries`: of on-failure, 0 for any; `delay`: the first."""
 
     name: str = "no"
     retries: int = 0
@@ -50,7 +50,7 @@ class State(NamedTuple):
     Attributes:
         policy: when it is started again.
         phase: see above.
-        count: how often it has been started again.
+        times: how often it has been started again.
         delay: the last back-off; 0: none since it has settled.
         since: when its init began, in seconds of a clock that never jumps.
         stopped: somebody has asked for its end.
@@ -58,7 +58,7 @@ class State(NamedTuple):
 
     policy: Policy = Policy()
     phase: str = RUNNING
-    count: int = 0
+    times: int = 0
     delay: float = 0.0
     since: float = 0.0
     stopped: bool = False
@@ -164,15 +164,15 @@ def restarts(state: State, outcome: Outcome | None) -> bool:
         return False
     if policy.name != "on-failure":
         return True
-    if policy.retries and state.count >= policy.retries:
+    if policy.retries and state.times >= policy.retries:
         return False
     return outcome is None or outcome.code != 0
 
 
 def _started(state: State, at: float) -> Next:
     again = state.phase in (WAITING, STARTING)
-    state = state._replace(phase=RUNNING, since=at, count=state.count + again, stopped=False)
-    events = (Publish("restart", {"count": state.count}),) if again else ()
+    state = state._replace(phase=RUNNING, since=at, times=state.times + again, stopped=False)
+    events = (Publish("restart", {"count": state.times}),) if again else ()
     return state, (Disarm(), Note(), *events)
 
 
@@ -214,7 +214,7 @@ def _elapsed(state: State, *, stopped: bool) -> Next:
 
 def _failed(state: State, why: str) -> Next:
     """A start that fails is a restart that came to nothing: it counts, and the next one comes later."""
-    state = state._replace(count=state.count + 1)
+    state = state._replace(times=state.times + 1)
     again = restarts(state, Outcome())
     event = Publish("health", {"status": "restart failed", "error": why, "restarting": again})
     if not again:

@@ -1,11 +1,10 @@
-"""The terminal of a detached container: its output goes to the log and to whoever is attached; nobody can hold it up."""
+"""The terminal of a detached container: what it prints goes to the log and to who is attached; nobody holds it up."""
 
 from __future__ import annotations
 
 import os
 
 from sysvisor_runc.aio.console import hold_open
-from sysvisor_runc.state.consolelog import ConsoleLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
     from sysvisor_runc.aio.control import Connection
     from sysvisor_runc.aio.loop import AbstractEventLoop
+    from sysvisor_runc.state.consolelog import ConsoleLog
 
 _CHUNK = 1 << 16
 # At one turn: another terminal shall have its turn, too.

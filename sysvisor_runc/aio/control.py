@@ -307,14 +307,24 @@ class ControlServer:
 
     def __init__(self, loop: AbstractEventLoop, listener: _socket.socket, handlers: dict[str, Handler]) -> None:
         self._loop = loop
-        self._listener = listener
         self.handlers = handlers
         self.connections: set[Connection] = set()
         self.changed: Callable[[], None] = _nothing
         # Given up for a moment when descriptors run out: a peer that cannot be accepted would spin the loop.
         self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        listener.setblocking(False)
-        loop.add_reader(listener.fileno(), self.accept)
+        self._listener = listener
+        self._start()
+
+    def _start(self) -> None:
+        self._listener.setblocking(False)
+        self._loop.add_reader(self._listener.fileno(), self.accept)
+
+    def listen(self, listener: _socket.socket) -> None:
+        """Listen on another socket from here on: ours cannot be reached any more."""
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        self._listener = listener
+        self._start()
 
     def handler(self, request: dict[str, object]) -> Handler:
         """What carries out the operation of a request.

@@ -107,15 +107,17 @@ class Journal:
         return self.seq
 
     def subscribe(
-        self, since: int | None = None, ids: Collection[str] | None = None, bound: int = 1024
+        self, since: int | None = None, ids: Collection[str] | None = None, bound: int = 1024, *, follow: bool = True
     ) -> Subscription:
         """The events from now on, or all kept ones after number `since` first; of the containers `ids` only.
 
+        Without `follow` it ends where nothing is kept any more.
         A `since` that is yet to come is a number of another journal, lost with its disk: everything is told.
         """
         if since is not None and since > self.seq:
             since = 0
         subscription = Subscription(self, since, None if ids is None else frozenset(ids), bound)
+        subscription.follow = follow
         self._open_ones.add(subscription)
         return subscription
 
@@ -183,6 +185,7 @@ class Subscription:
         self._queue: deque[Event] = deque()
         self._lost = 0
         self._over = False
+        self.follow = True
         self._wake = asyncio.Event()
         self._seen = journal.seq if since is None else since
         self._fds: list[int] = []
@@ -208,7 +211,7 @@ class Subscription:
             if self._lost:
                 count, self._lost = self._lost, 0
                 return {"type": "dropped", "count": count}
-            if self._over:
+            if self._over or not self.follow:
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()

@@ -1,4 +1,4 @@
-"""The supervisor's link to its launcher, which is started when it is first needed. `launch.launcher` is the other end."""
+"""The supervisor's link to its launcher, started when it is first needed. `launch.launcher` is the other end."""
 
 from __future__ import annotations
 

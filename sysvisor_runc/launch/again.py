@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sysvisor_runc.cgroup.systemd import Connect
     from sysvisor_runc.launch.create import Created
-    from sysvisor_runc.spec.types import LinuxResources, Spec
+    from sysvisor_runc.spec.types import LinuxResources
     from sysvisor_runc.state.record import Record
     from sysvisor_runc.state.store import Entry
 
@@ -169,14 +169,13 @@ def start_again(
     Raises:
         SysvisorError: it could not be started; it is as stopped as it was.
     """
-    with Store(root).open(container_id) as entry:
-        with entry.lock():
-            record = entry.load()
-            if (record["initPid"], record["initStart"]) != init or observe(entry, record) != "stopped":
-                return False  # somebody else has started it
-            if supervision.stop_asked(entry):
-                return False
-            _start(root, entry, record, _load_request(entry), connect, move_devices)
+    with Store(root).open(container_id) as entry, entry.lock():
+        record = entry.load()
+        if (record["initPid"], record["initStart"]) != init or observe(entry, record) != "stopped":
+            return False  # somebody else has started it
+        if supervision.stop_asked(entry):
+            return False
+        _start(root, entry, record, _load_request(entry), connect, move_devices)
     return True
 
 
@@ -229,9 +228,11 @@ def _current(spec: object, record: Record) -> object:
     linux = dict(spec.get("linux") or {})
     now: LinuxResources = (record["spec"].get("linux") or {}).get("resources") or {}
     before = linux.get("resources") or {}
-    linux["resources"] = {**now, "devices": before["devices"]} if "devices" in before else {
-        key: value for key, value in now.items() if key != "devices"
-    }
+    linux["resources"] = (
+        {**now, "devices": before["devices"]}
+        if "devices" in before
+        else {key: value for key, value in now.items() if key != "devices"}
+    )
     return {**spec, "linux": linux}
 
 

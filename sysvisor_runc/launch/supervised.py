@@ -149,7 +149,7 @@ def open_directory(root: str) -> int:
 
 
 def take_lock(directory: int) -> int:
-    """The supervisor's lock, for as long as the descriptor is open anywhere; -1 where another has it. Raises OSError."""
+    """The supervisor's lock, held as long as the descriptor is open anywhere; -1: another has it. Raises OSError."""
     lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +188,7 @@ def _spawn(root: str, lock: int, listener: int) -> None:
 
 
 def spawn(argv: list[str], fds: list[int]) -> int:
-    """Start a program in a session of its own, with `fds` from 3 on and nothing else of ours; its pid. Raises OSError."""
+    """Start a program in a session of its own, with `fds` from 3 on; its pid. Raises OSError."""
     # Out of the way of where they go.
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE) for fd in fds]
     actions: list[tuple[object, ...]] = [
@@ -203,7 +203,7 @@ def spawn(argv: list[str], fds: list[int]) -> int:
             argv[0],
             argv,
             environment,
-            file_actions=actions,  # type: ignore[arg-type]  # the stub wants a union of tuples spelt out
+            file_actions=actions,
             setsid=True,
             setsigmask=(),
             setsigdef=[n for n in range(1, 32) if n not in (9, 19)],

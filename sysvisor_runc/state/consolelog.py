@@ -1,8 +1,8 @@
 """What a container has written to its terminal, on disk: bounded, in files that are put aside in turn.
 
     ID/console.log      the newest output; console.log.1, .2, .3 what came before
-A file is a sequence of pieces: when it was read (u64, nanoseconds since the epoch), how many bytes came before it (u64),
-its length (u32), all little-endian, and the bytes as they are.
+A file is a sequence of pieces: when it was read (u64, nanoseconds since the epoch), how many bytes came before it
+(u64), its length (u32), all little-endian, and the bytes as they are.
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ class ConsoleLog:
         self._fd = self._dirfd = -1
 
     def _append(self, data: bytes) -> bool:
-        piece = b"".join((
-            time.time_ns().to_bytes(8, "little"),
-            self.position.to_bytes(8, "little"),
-            len(data).to_bytes(4, "little"),
-            data,
-        ))
+        piece = b"".join(
+            (
+                time.time_ns().to_bytes(8, "little"),
+                self.position.to_bytes(8, "little"),
+                len(data).to_bytes(4, "little"),
+                data,
+            )
+        )
         try:
             if self._size and self._size + len(piece) > self._bound:
                 self._put_aside()

@@ -130,8 +130,9 @@ def ask_stop(entry: Entry) -> None:
     """Note that somebody wants the container to end, before it does; nothing where nobody supervises it."""
     if not exists(entry):
         return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        os.close(os.open(STOP_ASKED, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=entry.dirfd))
+        os.close(os.open(STOP_ASKED, flags, 0o600, dir_fd=entry.dirfd))
     except OSError:
         pass  # no room: the container may be started once more than it should
 

@@ -84,7 +84,7 @@ def test_version_has_the_lines_of_runc(capsys: pytest.CaptureFixture[str]) -> No
     assert re.fullmatch(r"spec: \d+\.\d+\.\d+", lines[2])
 
 
-@pytest.mark.parametrize("verb", ["events", "checkpoint", "restore"])
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
 def test_what_is_to_come_says_so(verb: str, capfd: pytest.CaptureFixture[str]) -> None:
     """The command line is checked first; then the answer is clear."""
     assert run([verb, "--bogus", "id"]) == 1
