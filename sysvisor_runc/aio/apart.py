@@ -21,38 +21,46 @@ _BOOTED = "/run/systemd/system"
 _NAME = "sysvisor-supervisor"
 
 
-def go_apart(root: str) -> list[str]:
-    """Leave the caller's cgroups; the directories that were made for it. What cannot be left is logged."""
-    name = f"{_NAME}-{_digest(root):08x}"
+def go_apart(root: str) -> None:
+    """Leave the caller's cgroups. What cannot be left is logged."""
+    name = _name(root)
     try:
         hierarchies = detect().by_controller()
     except SysvisorError as error:
         log.debug(f"cgroups: {error}")
-        return []
+        return
     if os.path.isdir(_BOOTED) and _enter_scope(name):
         # What systemd has put into the scope is done; on v1 the controllers that it does not use are not.
         hierarchies = {key: h for key, h in detect().by_controller().items() if not h.own.endswith(".scope")}
-    made = []
     for hierarchy in {h.mountpoint: h for h in hierarchies.values()}.values():
         path = f"{hierarchy.mountpoint}/{name}"
         try:
             _enter(hierarchy, path)
         except OSError as error:
             log.debug(f"join {path}: {error}")
+
+
+def come_back(root: str) -> None:
+    """Leave the cgroups that were made for us and remove them, unless somebody is left in them: who goes last does it.
+
+    That is the supervisor or its launcher.
+    """
+    name = _name(root)
+    for hierarchy in {h.mountpoint: h for h in detect().by_controller().values()}.values():
+        path = f"{hierarchy.mountpoint}/{name}"
+        if not os.path.isdir(path):
             continue
-        made.append(path)
-    return made
-
-
-def come_back(made: list[str]) -> None:
-    """Remove the cgroups that were made for us, which we have to leave for it."""
-    for path in made:
-        top = os.path.dirname(path)
         try:
-            _write(_members(top), "0")
+            if hierarchy.own == path:
+                alone = len(os.listdir("/proc/self/task")) == 1
+                _write(_members(hierarchy.mountpoint) if alone else f"{hierarchy.mountpoint}/cgroup.procs", "0")
             os.rmdir(path)
         except OSError as error:
             log.debug(f"leave {path}: {error}")
+
+
+def _name(root: str) -> str:
+    return f"{_NAME}-{_digest(root):08x}"
 
 
 def _digest(root: str) -> int:

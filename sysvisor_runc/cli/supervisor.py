@@ -87,7 +87,12 @@ def _launcher(root: str, options: Options) -> int:
     _leave_caller()
     log_to_file(root)
     link = _socket.socket(fileno=_FIRST_FD)
-    Launcher(root, link, connect, move_devices, respawn=options.text("launcher") == "respawn").serve()
+    respawn = options.text("launcher") == "respawn"
+    Launcher(root, link, connect, move_devices, respawn=respawn).serve()
+    if respawn:
+        from sysvisor_runc.aio.apart import come_back
+
+        come_back(root)
     return 0
 
 
@@ -104,13 +109,13 @@ def _resident(root: str) -> int:
         os.set_inheritable(fd, False)
     _leave_caller()
     log_to_file(root)
-    made = go_apart(root)
+    go_apart(root)
     given = os.environ.get(LINGER, "2s")
     linger = None if given == "never" else seconds(given)
     if linger is None and given != "never":
         log.warning(f"{LINGER}: {given!r} is no length of time")
         linger = 2.0
-    return _reside(root, LOCK_FD, _socket.socket(fileno=LISTENER_FD), linger, lambda: come_back(made))
+    return _reside(root, LOCK_FD, _socket.socket(fileno=LISTENER_FD), linger, lambda: come_back(root))
 
 
 def _foreground(root: str, options: Options) -> int:

@@ -160,6 +160,30 @@ def is_of(exit_: Exit | None, record: Record) -> bool:
     return exit_ is not None and (exit_["initPid"], exit_["initStart"]) == (record["initPid"], record["initStart"])
 
 
+def shown(known: Supervision, record: Record, *, running: bool) -> dict[str, object]:
+    """What people are shown of a supervised container: how its last run ended, how often it was started again."""
+    value: dict[str, object] = {
+        "restartPolicy": known["restart"]["policy"],
+        "restartCount": known["restartCount"],
+        "restarting": known["restarting"] and not running,
+    }
+    if running:
+        value["uptime"] = round(_uptime(record["initStart"]), 2)
+    exit_ = known["exit"]
+    if exit_ is not None:
+        value |= {"exitCode": exit_["code"], "exitSignal": exit_["signal"], "oomKilled": exit_["oom"]}
+        value["exited"] = exit_["time"]
+    if known["health"]:
+        value["health"] = known["health"]
+    return value
+
+
+def _uptime(ticks: int) -> float:
+    """How long a process has run: its start is counted since boot, suspended or not, as /proc/uptime is."""
+    with open("/proc/uptime", encoding="ascii") as file:
+        return max(0.0, float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK"))
+
+
 def _there(entry: Entry, name: str) -> bool:
     try:
         os.stat(name, dir_fd=entry.dirfd, follow_symlinks=False)
