@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysvisor_runc.cgroup.systemd import Connect, ServiceManager
-    from sysvisor_runc.state.record import Flags
+    from sysvisor_runc.state.record import Flags, SubidRecord
 
 
 def _cannot_move(devices: dict[str, str], pid: int) -> Callable[[], object]:
@@ -31,6 +31,7 @@ class Request:
             takes them back; aio's, which launch may not import.
         flags: the global flags to store with the container.
         credentials: name to data, for a system container's init.
+        subid: the range of ids that it must be, for a restore; None for any.
         uid_shift: "idmap", "chown" or "none".
     """
 
@@ -51,6 +52,7 @@ class Request:
         "preserve_fds",
         "root",
         "rootless",
+        "subid",
         "syscont",
         "systemd_cgroup",
         "uid_shift",
@@ -75,4 +77,5 @@ class Request:
         self.connect_systemd: Connect = _cannot_connect
         self.rootless: bool | None = None
         self.credentials: dict[str, bytes] = {}
+        self.subid: SubidRecord | None = None
         self.uid_shift = "idmap"
