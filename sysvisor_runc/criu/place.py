@@ -35,6 +35,7 @@ class Shelf:
         self.path = next((path for path in _SHELVES if os.path.isdir(path)), "/tmp")
         self._root = opened[plan.child.rootfs_tree]
         self._operations = plan.child.operations
+        self._console = plan.child.console is not None
         self._owner = on_host(plan.uid_mappings, 0), on_host(plan.gid_mappings, 0)
         self._trees: list[tuple[int, int, BindMount]] = []
         self.sources = {MASK: MASK}
@@ -86,6 +87,8 @@ class Shelf:
                 fd = (paths.make_directory if directory else paths.make_file)(top, name)
                 os.chown(f"/proc/self/fd/{fd}", uid, gid)
                 os.close(fd)
+            if self._console:
+                os.close(paths.make_file(top, "/console"))  # the terminal's other end is bound there
         finally:
             os.close(top)
 

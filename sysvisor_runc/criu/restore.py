@@ -18,6 +18,7 @@ from sysvisor_runc.launch import trees
 from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.create import Launch
 from sysvisor_runc.launch.ids import on_host
+from sysvisor_runc.launch.stdio import give_stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class _Restore:
             make_mount_points(plan)
         except OSError as error:
             raise LaunchError(f"make mount points in {plan.rootfs!r}: {reason(error)}") from error
+        if plan.child.console is None:
+            give_stdio(on_host(plan.uid_mappings, plan.child.process.identity.uid))
         shelf = Shelf(plan, launch.opened)
         try:
             shelf.furnish()
