@@ -277,7 +277,9 @@ def test_the_last_word_is_waited_for(runtime: Runtime, sleeper: Bundle, fed: Fee
     fed.publish("oom", name)
     runtime("kill", name, "KILL")
     runtime.wait_status(name, "stopped")
+    fed.publish("exit", name, code=None, pending=True, restarting=False)
     fed.publish("exit", name, code=137, restarting=True)
+    fed.publish("health", name, status="restart failed", restarting=True)
     runtime("delete", name)
     runtime("run", "--detach", "--bundle", sleeper.path, name)
     fed.publish("restart", name, count=1)
@@ -290,7 +292,7 @@ def test_the_last_word_is_waited_for(runtime: Runtime, sleeper: Bundle, fed: Fee
     done = watching.wait()
     assert done.returncode == 0
     told = [event["type"] for event in events(done.stdout) if event["type"] != "stats"]
-    assert told == ["kill", "exit", "delete", "restart", "kill", "exit"]
+    assert told == ["kill", "exit", "exit", "health", "delete", "restart", "kill", "exit"]
 
 
 def test_a_supervisor_may_come_and_go(runtime: Runtime, sleeper: Bundle) -> None:
