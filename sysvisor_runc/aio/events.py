@@ -11,12 +11,13 @@ import os
 from typing import NamedTuple
 
 from sysvisor_runc import log
+from sysvisor_runc.aio.journal import kept, last_number
 from sysvisor_runc.aio.loop import asyncio, run
 from sysvisor_runc.aio.oom import OomWatch
 from sysvisor_runc.aio.process import ExitSource
 from sysvisor_runc.errors import StateError, SysvisorError
 from sysvisor_runc.jsonlight import JSONError, loads
-from sysvisor_runc.launch.tell import Dialogue, NoSupervisor
+from sysvisor_runc.launch.tell import DIRECTORY, Dialogue, NoSupervisor
 from sysvisor_runc.launch.usage import usage
 from sysvisor_runc.state.process import open_init
 from sysvisor_runc.state.running import all_running, find_running
@@ -106,7 +107,11 @@ class _Follower:
 
     def begin(self) -> None:
         """Start all that is wished for."""
-        self._connect(needed=self._wish.since is not None)
+        self._connect()
+        if self._feed is None:
+            self._recall()
+            if self.finished.done():
+                return
         if self._wish.container_id is None and self._feed is None:
             log.warning("no supervisor tells what happens: only usage and out-of-memory kills are shown")
         if self._wish.record is not None:
@@ -269,7 +274,7 @@ class _Follower:
     def _look(self) -> None:
         """For a supervisor that has come, and without one for containers that came and went."""
         if self._feed is None:
-            self._connect(needed=False)
+            self._connect()
         if self._wish.container_id is not None:
             if self._ended:
                 self._look_for_it(self._wish.container_id)
@@ -284,17 +289,35 @@ class _Follower:
 
     # ---- the supervisor
 
-    def _connect(self, *, needed: bool) -> None:
-        """Subscribe, from the last number heard on. Raises NoSupervisor and SupervisorError only if `needed`."""
+    def _recall(self) -> None:
+        """Without a supervisor: tell what the last one has kept, and have the next one begin behind that.
+
+        Raises:
+            NoSupervisor: there never was one that could have kept what `since` asks for.
+        """
+        journal = f"{self._wish.store.root}/{DIRECTORY}/events"
+        if self._wish.since is not None:
+            if not os.path.isdir(journal):
+                hint = "`run --detach` starts one, and so does `supervisor`"
+                raise NoSupervisor(f"no supervisor keeps events of {self._wish.store.root!r}", hint=hint)
+            for event in kept(journal, self._wish.since, self._ids()):
+                self._show(event)
+        self._seq = last_number(journal)
+        if self._over():
+            self._finish()
+
+    def _ids(self) -> list[str] | None:
+        return None if self._wish.container_id is None else [self._wish.container_id]
+
+    def _connect(self) -> None:
+        """Subscribe, from the last number heard on."""
         if self._loop.time() < self._not_before:
             return
-        ids = None if self._wish.container_id is None else [self._wish.container_id]
-        request: dict[str, object] = {"op": "events", "since": self._seq, "ids": ids, "follow": not self._over()}
+        follow = not self._over()
+        request: dict[str, object] = {"op": "events", "since": self._seq, "ids": self._ids(), "follow": follow}
         try:
             self._feed = _Feed(self._loop, self._wish.store.root, request, self._heard, self._silent)
         except SysvisorError as error:
-            if needed:
-                raise
             if not isinstance(error, NoSupervisor):
                 log.warning(str(error))
                 self._not_before = self._loop.time() + _LEFT_ALONE

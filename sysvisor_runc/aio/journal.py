@@ -16,7 +16,7 @@ from sysvisor_runc.state.record import rfc3339nano
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     Event = dict[str, object]
 
@@ -290,6 +290,41 @@ class Subscription:
         for fd in self._fds:
             os.close(fd)
         self._fds = []
+
+
+def kept(directory: str, since: int, ids: Collection[str] | None = None) -> Iterator[Event]:
+    """What a journal that nobody writes just now has kept, as a subscription would tell it."""
+    last = last_number(directory)
+    seen = since if since <= last else 0
+    for name in (Journal.OLD, Journal.FILE):
+        for line in _lines(f"{directory}/{name}"):
+            event = _event(line)
+            seq = _number(event)
+            if event is None or seq <= seen:
+                continue
+            if seq > seen + 1:
+                yield {"type": "dropped", "count": seq - seen - 1}
+            seen = seq
+            if ids is None or event.get("id") in ids:
+                yield event
+    if last > seen:
+        yield {"type": "dropped", "count": last - seen}
+
+
+def last_number(directory: str) -> int:
+    """The number of the last event of a journal; 0 where there is none."""
+    text = b"".join(_lines(f"{directory}/{Journal.SEQUENCE}"))
+    told = max((_number(_event(line)) for line in _lines(f"{directory}/{Journal.FILE}")[-2:]), default=0)
+    return max(told, int(text) if text.isdigit() else 0)
+
+
+def _lines(path: str) -> list[bytes]:
+    try:
+        fd = os.open(path, os.O_RDONLY | _FLAGS)
+    except OSError:
+        return []
+    with open(fd, "rb") as file:
+        return file.read().splitlines()
 
 
 def _event(line: bytes) -> Event | None:

@@ -199,8 +199,8 @@ def test_what_cannot_be_followed(runtime: Runtime, sleeper: Bundle) -> None:
         (("--all", name), "requires no argument with --all"),
         (("--since", "-4", name), "expected the number of an event"),
         (("--since", "4", "--stats", name), "--since is for a stream"),
-        (("--since", "4", name), "no supervisor looks after"),
-        (("--since", "4", "--all"), "no supervisor looks after"),
+        (("--since", "4", name), "no supervisor keeps events"),
+        (("--since", "4", "--all"), "no supervisor keeps events"),
         (("--format", "xml", name), "xml"),
         (("absent",), "container does not exist: 'absent'"),
         (("--stats", "absent"), "container does not exist: 'absent'"),
@@ -301,13 +301,16 @@ def test_a_supervisor_may_come_and_go(runtime: Runtime, sleeper: Bundle) -> None
     """A reader goes on without one, and hears from the next one what it has missed."""
     name = up(runtime, sleeper)
     watching = runtime.start_background("events", "--interval", "100ms", "--all")
+    wait_until(lambda: "stats" in kinds(watching), 30, "usage, without one")
     with feeder(runtime.root) as first:
         wait_until(lambda: first.readers() == 1, 30, "the reader")
         first.publish("health", name, status="good")
         wait_until(lambda: "health" in kinds(watching), 30, "an event")
+    runtime("kill", name, "KILL")
+    runtime.wait_status(name, "stopped")
+    assert [event["data"] for event in events(runtime("events", "--since", "0", name).stdout)] == [{"status": "good"}]
     with feeder(runtime.root) as second:
         second.publish("health", name, status="bad")
         wait_until(lambda: second.readers() == 1, 30, "the reader")
         wait_until(lambda: kinds(watching).count("health") == 2, 30, "what was missed")
     assert [event["seq"] for event in events(watching.stdout) if event["type"] == "health"] == [1, 2]
-    assert "stats" in kinds(watching)
