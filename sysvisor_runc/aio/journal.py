@@ -116,8 +116,8 @@ class Journal:
         """
         if since is not None and since > self.seq:
             since = 0
-        subscription = Subscription(self, since, None if ids is None else frozenset(ids), bound)
-        subscription.follow = follow
+        wanted = None if ids is None else frozenset(ids)
+        subscription = Subscription(self, since, wanted, bound, follow=follow)
         self._open_ones.add(subscription)
         return subscription
 
@@ -178,14 +178,16 @@ class Subscription:
     It reads the files until it has caught up, and gets what follows from memory.
     """
 
-    def __init__(self, journal: Journal, since: int | None, ids: frozenset[str] | None, bound: int) -> None:
+    def __init__(
+        self, journal: Journal, since: int | None, ids: frozenset[str] | None, bound: int, *, follow: bool
+    ) -> None:
         self._journal = journal
         self._ids = ids
         self._bound = bound
         self._queue: deque[Event] = deque()
         self._lost = 0
         self._over = False
-        self.follow = True
+        self._follow = follow
         self._wake = asyncio.Event()
         self._seen = journal.seq if since is None else since
         self._fds: list[int] = []
@@ -211,7 +213,7 @@ class Subscription:
             if self._lost:
                 count, self._lost = self._lost, 0
                 return {"type": "dropped", "count": count}
-            if self._over or not self.follow:
+            if self._over or not self._follow:
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()

@@ -29,9 +29,11 @@ def sleeper(new_bundle: Callable[..., Bundle]) -> Bundle:
     return bundle.save()
 
 
-def up(runtime: Runtime, bundle: Bundle) -> str:
-    name = runtime.id()
-    runtime("run", "--detach", "--bundle", bundle.path, name)
+def up(runtime: Runtime, bundle: Bundle, name: str = "") -> str:
+    """A container that runs, and that no supervisor was started for."""
+    name = name or runtime.id()
+    runtime("create", "--bundle", bundle.path, name)
+    runtime("start", name)
     return name
 
 
@@ -242,11 +244,9 @@ def fed(runtime: Runtime) -> Iterator[Feeder]:
 
 def test_commands_are_told_of(runtime: Runtime, sleeper: Bundle, fed: Feeder) -> None:
     """From start to delete, in order and with their numbers, also for late readers; a failed one is not."""
-    name = runtime.id()
-    runtime("create", "--bundle", sleeper.path, name)
     watching = runtime.start_background("events", "--all")
     wait_until(lambda: fed.readers() == 1, 30, "the reader")
-    runtime("start", name)
+    name = up(runtime, sleeper)
     runtime("exec", name, "/bin/true")
     runtime("pause", name)
     runtime("resume", name)
@@ -283,7 +283,7 @@ def test_the_last_word_is_waited_for(runtime: Runtime, sleeper: Bundle, fed: Fee
     fed.publish("exit", name, code=137, restarting=True)
     fed.publish("health", name, status="restart failed", restarting=True)
     runtime("delete", name)
-    runtime("run", "--detach", "--bundle", sleeper.path, name)
+    up(runtime, sleeper, name)
     fed.publish("restart", name, count=1)
     wait_until(
         lambda: kinds(watching)[-1:] == ["stats"] and "restart" in kinds(watching), 30, "usage after the restart"
@@ -294,7 +294,7 @@ def test_the_last_word_is_waited_for(runtime: Runtime, sleeper: Bundle, fed: Fee
     done = watching.wait()
     assert done.returncode == 0
     told = [event["type"] for event in events(done.stdout) if event["type"] != "stats"]
-    assert told == ["kill", "exit", "exit", "health", "delete", "restart", "kill", "exit"]
+    assert told == ["kill", "exit", "exit", "health", "delete", "start", "restart", "kill", "exit"]
 
 
 def test_a_supervisor_may_come_and_go(runtime: Runtime, sleeper: Bundle) -> None:
