@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cli.descriptors import preserved
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.errors import LaunchError, UsageError
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
@@ -40,6 +41,8 @@ def run(options: Options) -> int:
     joining = _joining(options, record, wanted)
     joined = join(record, init, wanted, _plan(options, record, wanted, joining), joining)
     os.close(init)
+    # The program's name only: in arguments there are secrets.
+    publish(options, "exec", {"pid": joined.child.pid, "program": wanted["args"][0]})
     return _follow(options, joined)
 
 

@@ -5,6 +5,7 @@ Takes no lock, so that a container can be killed while another command is stuck 
 
 from __future__ import annotations
 
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.errors import UsageError
 from sysvisor_runc.state.observe import is_frozen
 from sysvisor_runc.state.process import NotRunning, is_alive, open_init, send_signal
@@ -35,6 +36,8 @@ def run(options: Options) -> int:
         # All that is left of --all: it once meant every process, which SIGKILL has always reached anyway.
         if not options.flag("all"):
             raise
+    else:
+        publish(options, "kill", {"signal": signal})
     return 0
 
 
