@@ -13,7 +13,7 @@ from sysvisor_runc.cgroup.layout import detect
 from sysvisor_runc.cgroup.settings import convert as cgroup_settings
 from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
-from sysvisor_runc.errors import LaunchError, SpecError, reason
+from sysvisor_runc.errors import SpecError, reason
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.namespaces import CLONE_NEWTIME, CLONE_NEWUSER
 from sysvisor_runc.kernel.prctl import capget
@@ -113,6 +113,9 @@ class _Launch:
         self.bundle = os.path.abspath(request.bundle)
         self.layout: Layout = detect()
         self.syscont = request.syscont
+        # Without limits rather than not at all; and where mounts are not ours to clone, the child does it.
+        self.rootless = os.geteuid() != 0 if request.rootless is None else request.rootless
+        self.unprivileged = not capget()[0] >> 21 & 1  # CAP_SYS_ADMIN
         self.traits: Traits | None = None
         self.subid: SubidRecord | None = None
         self.spec: Spec
@@ -145,13 +148,7 @@ class _Launch:
             from sysvisor_runc.launch import unit
 
             self.unit = unit.UnitLaunch(request, self.spec)
-        self.manager = open_driver(
-            self.layout,
-            (self.spec.get("linux") or {}).get("cgroupsPath"),
-            request.container_id,
-            unit=None if self.unit is None else self.unit.cgroup,
-            delegated=self.traits is not None and self.traits.delegate_cgroup,
-        )
+        self.manager = self._place_cgroups()
         self.plan = build.build(self.spec, self._facts())
         resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
         self.settings = cgroup_settings(resources, self.layout.kind)
@@ -163,16 +160,30 @@ class _Launch:
             for line in self.plan.describe():
                 log.debug(f"plan: {line}")
 
+    def _place_cgroups(self) -> Manager:
+        manager = open_driver(
+            self.layout,
+            (self.spec.get("linux") or {}).get("cgroupsPath"),
+            self.request.container_id,
+            unit=None if self.unit is None else self.unit.cgroup,
+            delegated=self.traits is not None and self.traits.delegate_cgroup,
+        )
+        if self.rootless and self.unit is None:
+            from sysvisor_runc.launch.rootless import keep_writable
+
+            keep_writable(manager)
+        return manager
+
     def _load(self) -> Spec:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
         if self.syscont:
-            spec = load(self.bundle, added=("user", "cgroup", "time"))
+            spec = load(self.bundle, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
             from sysvisor_runc.syscont.settings import is_disabled
 
             if not is_disabled(spec, os.environ):
                 return spec
             self.syscont = False
-        return load(self.bundle)
+        return load(self.bundle, rootless=os.geteuid() != 0)
 
     def _convert(self) -> None:
         from sysvisor_runc.launch.syscont import convert_spec
@@ -181,19 +192,11 @@ class _Launch:
         self.spec, self.traits, self.subid = converted
 
     def _check_terminal(self) -> None:
-        request = self.request
         terminal = self.spec["process"].get("terminal", False)
-        if terminal and request.detached and not request.console_socket:
-            raise LaunchError(
-                "cannot allocate tty if sysvisor-runc will detach without setting console socket",
-                hint="give --console-socket, or set process.terminal to false",
-            )
-        if request.console_socket and not (terminal and request.detached):
-            raise LaunchError("cannot use console socket if sysvisor-runc will not detach or allocate tty")
-        if terminal and not request.detached:
-            from sysvisor_runc.launch.terminal import check_caller_terminal
+        if terminal or self.request.console_socket:
+            from sysvisor_runc.launch.terminal import check_request
 
-            check_caller_terminal()
+            check_request(self.request, terminal=terminal)
 
     def _facts(self) -> build.Facts:
         linux = self.spec.get("linux") or {}
@@ -236,7 +239,7 @@ class _Launch:
         if unit is None:
             self._note_cgroups()
             reached("cgroup")
-            made = self.manager.create(self.layout, tolerant=os.geteuid() != 0)
+            made = self.manager.create(self.layout, tolerant=self.rootless)
             self.undo.push("cgroup", lambda: _remove_cgroup(self.manager, made))
             self._configure_cgroup()
         else:
@@ -252,6 +255,11 @@ class _Launch:
                 lambda path: notes.note(self.entry, "rdt", path),
             )
         reached("trees")
+        if self.unprivileged:
+            from sysvisor_runc.launch.rootless import leave_to_child
+
+            self.plan.child.own_trees = leave_to_child(self.plan.trees)
+            return
         early = None if unit is None else unit.early_trees(self.plan.trees, self.manager)
         self.opened = trees.open_trees(self.plan.trees, early)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
@@ -272,7 +280,7 @@ class _Launch:
         reached("cgroup")
         unit.start(self.entry, pid, self.spec, v2=self.manager.v2)
         self._note_cgroups()
-        self.manager.create(self.layout, tolerant=os.geteuid() != 0, member=pid)
+        self.manager.create(self.layout, tolerant=self.rootless, member=pid)
         self._configure_cgroup()
         opened = trees.open_trees(self.plan.trees, unit.late_trees)
         if self.plan.child.new_user:
@@ -290,28 +298,9 @@ class _Launch:
         return self.manager.clone_into_fd()
 
     def _lock_trees(self, opened: dict[int, int]) -> None:
-        from sysvisor_runc.launch.locked import lock_trees, restricted
+        from sysvisor_runc.launch.locked import lock_restricted
 
-        wanted = restricted(self.plan.trees, opened)
-        if wanted:
-            if not self.idmapped and any(tree.idmap for tree in self.plan.trees):
-                self._idmap_early()
-            lock_trees(self.plan.trees, opened, wanted)
-
-    def _idmap_early(self) -> None:
-        """ID-map before there is a child: what is locked gets attached for it, and can then be ID-mapped no more."""
-        plan = self.plan
-        if plan.clone_flags & CLONE_NEWUSER:
-            from sysvisor_runc.launch.userns import user_namespace
-
-            fd = user_namespace(plan.uid_mappings, plan.gid_mappings)
-        else:
-            fd = os.open(dict(plan.join)[CLONE_NEWUSER], os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            trees.idmap_trees(plan.trees, self.opened, fd)
-        finally:
-            os.close(fd)
-        self.idmapped = True
+        self.idmapped = lock_restricted(self.plan, opened, idmapped=self.idmapped)
 
     def _note_cgroups(self) -> None:
         """For `delete --force`, should we be killed from here on."""
@@ -514,7 +503,8 @@ def _cgroup_view(manager: Manager, layout: Layout, *, namespace: bool) -> Cgroup
     processes = manager.exec_paths()
     for hierarchy in layout.v1:
         name = os.path.basename(hierarchy.mountpoint)
-        path = processes.get(hierarchy.controllers[0], "")
+        path = processes.get(hierarchy.controllers[0], hierarchy.own if manager.incomplete else "")
         v1.append((name, hierarchy.controllers, path))
+    own = layout.unified.own if layout.unified is not None and manager.incomplete else ""
     unified = manager.paths if manager.v2 else processes
-    return CgroupView(v1, unified.get("unified", ""), namespace=namespace)
+    return CgroupView(v1, unified.get("unified", own), namespace=namespace)

@@ -45,7 +45,13 @@ def convert_spec(
         StateError: no id range is left.
     """
     subid: SubidRecord | None = None
-    if needs_ids(spec):
+    own_ids = None if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    users: tuple[int, int, int] | None = None
+    if own_ids is not None and needs_ids(spec):
+        from sysvisor_runc.state.subid import ids_of_user
+
+        users = ids_of_user(own_ids[0])
+    elif needs_ids(spec):
         from sysvisor_runc.state.subid import allocate, free
 
         reached("ids")
@@ -53,6 +59,8 @@ def convert_spec(
         taken = subid
         undo.push("subordinate ids", lambda: free(entry.path, taken))
     facts = _gather(spec, request, bundle, layout, subid)
+    facts.own_ids = own_ids
+    facts.id_range = users or facts.id_range
     converted, traits = convert(spec, facts)
     for warning in traits.warnings:
         log.warning(warning)

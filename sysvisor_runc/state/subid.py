@@ -70,6 +70,29 @@ def allocate(directory: str, *, user: str = USER, registry: str = "") -> SubidRe
     return {"uid": found[0], "gid": found[1], "size": SIZE}
 
 
+def ids_of_user(uid: int) -> tuple[int, int, int]:
+    """Host (uid, gid, size) of the subordinate ids with which an ordinary user's containers count on from 1.
+
+    All of a user's containers share them, as with other rootless runtimes: few users have more than one range.
+
+    Raises:
+        StateError: the user has not enough of them.
+    """
+    rows = (line.split(":") for line in _lines(PASSWD))
+    user = next((row[0] for row in rows if len(row) > 2 and row[2] == str(uid)), str(uid))
+    found = []
+    for path in (SUBUID, SUBGID):
+        intervals = (_entries(path, user) or []) + (_entries(path, str(uid)) or [])
+        first = next((first for first, end in intervals if end - first >= SIZE - 1), None)
+        if first is None:
+            raise StateError(
+                f"user {user!r} has no {SIZE - 1} subordinate ids in {path}",
+                hint=f"usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST {user}, as root",
+            )
+        found.append(first)
+    return found[0], found[1], SIZE - 1
+
+
 def free(directory: str, subid: SubidRecord | None, *, registry: str = "") -> None:
     """Give back the range of the container in `directory`; without `subid`, whatever is recorded for it.
 
