@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysvisor_runc.cgroup.systemd import Connect, ServiceManager
+    from sysvisor_runc.launch.service import Service
     from sysvisor_runc.state.record import Flags
 
 
@@ -30,6 +31,7 @@ class Request:
         move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
             takes them back; aio's, which launch may not import.
         flags: the global flags to store with the container.
+        service: what the service manager that started us has for the container, if one did.
         credentials: name to data, for a system container's init.
         uid_shift: "idmap", "chown" or "none".
     """
@@ -51,6 +53,7 @@ class Request:
         "preserve_fds",
         "root",
         "rootless",
+        "service",
         "syscont",
         "systemd_cgroup",
         "uid_shift",
@@ -70,6 +73,7 @@ class Request:
         self.no_pivot = False
         self.no_new_keyring = False
         self.preserve_fds = 0
+        self.service: Service | None = None
         self.syscont = True
         self.systemd_cgroup = False
         self.connect_systemd: Connect = _cannot_connect
