@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.cli.descriptors import preserved
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import hold_back
@@ -61,7 +60,11 @@ def request_from(options: Options) -> Request:
     request.pid_file = options.text("pid-file") or ""
     request.no_pivot = options.flag("no-pivot")
     request.no_new_keyring = options.flag("no-new-keyring")
-    request.preserve_fds = preserved(options)
+    request.preserve_fds = options.number("preserve-fds") or 0
+    if "NOTIFY_SOCKET" in os.environ or "LISTEN_PID" in os.environ:
+        from sysvisor_runc.launch.service import Service
+
+        request.service = Service(request)
     request.uid_shift = options.text("uid-shift") or "idmap"
     if options.texts("set-credential") or options.texts("load-credential"):
         from sysvisor_runc.launch.credentials import read_credentials

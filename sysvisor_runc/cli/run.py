@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cli.parse import Options
     from sysvisor_runc.launch.create import Created
+    from sysvisor_runc.launch.notify import Proxy
 
 
 # reboot(2) in a pid namespace ends its init by SIGINT (halt, power off) or SIGHUP (restart), neither of which anybody
@@ -39,19 +40,22 @@ def run(options: Options) -> int:
     hold_back()
     with UndoStack() as undo:
         created = create(request, undo)
+        proxy = request.service.listen(created.entry) if request.service else None
         if request.detached:
             release(created)
+            if proxy:
+                proxy.wait_ready(created.child)
             undo.keep()
             created.entry.close()
             return 0
-        code = _attended(created, undo)
+        code = _attended(created, undo, proxy)
     if not options.flag("keep"):
         _clean_up(created)
     created.entry.close()
     return code
 
 
-def _attended(created: Created, undo: UndoStack) -> int:
+def _attended(created: Created, undo: UndoStack, proxy: Proxy | None) -> int:
     """Start the container with our signals going to it, and wait for its end."""
     from sysvisor_runc.launch import foreground
 
@@ -59,10 +63,10 @@ def _attended(created: Created, undo: UndoStack) -> int:
     if created.console >= 0:
         from sysvisor_runc.aio.foreground import relay
 
-        code = relay(created.child, created.console, signal_fd, lambda: release(created))
+        code = relay(created.child, created.console, signal_fd, lambda: release(created), proxy)
     else:
         release(created)
-        code = foreground.wait_forwarding(created.child, signal_fd)
+        code = (proxy or foreground).wait_forwarding(created.child, signal_fd)
         os.close(signal_fd)
     undo.keep()
     created.child.close()

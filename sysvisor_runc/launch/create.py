@@ -149,7 +149,8 @@ class Launch:
 
             self.unit = unit.UnitLaunch(request, self.spec)
         self.manager = self._place_cgroups()
-        self.plan = build.build(self.spec, self._facts())
+        spec = request.service.prepare(self.spec, self.entry) if request.service else self.spec
+        self.plan = build.build(spec, self._facts())
         resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
         self.settings = cgroup_settings(resources, self.layout.kind)
         self.plan.settings = self.settings

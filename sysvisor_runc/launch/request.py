@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysvisor_runc.cgroup.systemd import Connect, ServiceManager
+    from sysvisor_runc.launch.service import Service
     from sysvisor_runc.state.record import Flags, SubidRecord
 
 
@@ -30,6 +31,7 @@ class Request:
         move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
             takes them back; aio's, which launch may not import.
         flags: the global flags to store with the container.
+        service: what the service manager that started us has for the container, if one did.
         credentials: name to data, for a system container's init.
         subid: the range of ids that it must be, for a restore; None for any.
         uid_shift: "idmap", "chown" or "none".
@@ -52,6 +54,7 @@ class Request:
         "preserve_fds",
         "root",
         "rootless",
+        "service",
         "subid",
         "syscont",
         "systemd_cgroup",
@@ -72,6 +75,7 @@ class Request:
         self.no_pivot = False
         self.no_new_keyring = False
         self.preserve_fds = 0
+        self.service: Service | None = None
         self.syscont = True
         self.systemd_cgroup = False
         self.connect_systemd: Connect = _cannot_connect
