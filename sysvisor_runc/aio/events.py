@@ -11,12 +11,13 @@ import os
 from typing import NamedTuple
 
 from sysvisor_runc import log
+from sysvisor_runc.aio.journal import kept, last_number
 from sysvisor_runc.aio.loop import asyncio, run
 from sysvisor_runc.aio.oom import OomWatch
 from sysvisor_runc.aio.process import ExitSource
 from sysvisor_runc.errors import StateError, SysvisorError
 from sysvisor_runc.jsonlight import JSONError, loads
-from sysvisor_runc.launch.tell import Dialogue, NoSupervisor
+from sysvisor_runc.launch.tell import DIRECTORY, Dialogue, NoSupervisor
 from sysvisor_runc.launch.usage import usage
 from sysvisor_runc.state.process import open_init
 from sysvisor_runc.state.running import all_running, find_running
@@ -39,6 +40,8 @@ _LAST_WORD = 2.5
 _LOOK = 1.0
 # One that is there and does not answer (it is stopped, perhaps) holds us up for as long as our patience lasts.
 _LEFT_ALONE = 60.0
+# So many looks in a row must miss a container that is to be started again until it counts as deleted.
+_MISSING = 5
 
 
 class Wish(NamedTuple):
@@ -97,13 +100,18 @@ class _Follower:
         self._feed: _Feed | None = None
         self._exit: ExitSource | None = None
         self._pidfd = -1
-        self._ended = False
+        self._ended = self._final = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._not_before = 0.0
+        self._missing = 0
 
     def begin(self) -> None:
         """Start all that is wished for."""
-        self._connect(needed=self._wish.since is not None)
+        self._connect()
+        if self._feed is None:
+            self._recall()
+            if self.finished.done():
+                return
         if self._wish.container_id is None and self._feed is None:
             log.warning("no supervisor tells what happens: only usage and out-of-memory kills are shown")
         if self._wish.record is not None:
@@ -175,28 +183,58 @@ class _Follower:
         self._leave()
         for container_id in self._watched:
             self._oom.check(container_id)
-        if self._feed is None:
+        if self._feed is None or self._final:
             self._finish()
         else:
-            self._timers["last word"] = self._loop.call_later(_LAST_WORD, self._no_last_word)
+            self._await_last_word()
+
+    def _await_last_word(self) -> None:
+        self._forget_last_word()
+        self._timers["last word"] = self._loop.call_later(_LAST_WORD, self._no_last_word)
+
+    def _forget_last_word(self) -> None:
+        timer = self._timers.pop("last word", None)
+        if timer is not None:
+            timer.cancel()
 
     def _no_last_word(self) -> None:
         if self._ended:
             self._finish()
 
-    def _heard_of_exit(self, data: object) -> None:
-        if self._ended and not (isinstance(data, dict) and data.get("restarting")):
+    def _heard_of_end(self, kind: object, data: object) -> None:
+        """An exit whose code is yet to come, one with a restart to follow, or the last; or a restart that failed."""
+        known = data if isinstance(data, dict) else {}
+        if kind == "health" and "restarting" not in known:
+            return
+        if known.get("pending"):
+            self._await_last_word()
+        elif known.get("restarting"):
+            self._forget_last_word()
+        elif self._ended:
             self._finish()
-        elif "last word" in self._timers:
-            self._timers.pop("last word").cancel()
+        else:
+            self._final = kind == "exit"  # it was faster than the kernel's word to ourselves
 
     def _started_again(self) -> None:
+        self._final = False
         if not self._ended or self._wish.container_id is None:
             return
+        self._forget_last_word()
         try:
             self._attend(find_running(self._wish.store, self._wish.container_id))
         except StateError:
-            self._finish()
+            self._await_last_word()  # over already
+
+    def _look_for_it(self, container_id: str) -> None:
+        """Whether one that is to be started again has been deleted meanwhile."""
+        try:
+            self._wish.store.open(container_id).close()
+        except StateError:
+            self._missing += 1
+            if self._missing >= _MISSING:
+                self._finish()
+        else:
+            self._missing = 0
 
     # ---- usage and memory
 
@@ -236,8 +274,10 @@ class _Follower:
     def _look(self) -> None:
         """For a supervisor that has come, and without one for containers that came and went."""
         if self._feed is None:
-            self._connect(needed=False)
+            self._connect()
         if self._wish.container_id is not None:
+            if self._ended:
+                self._look_for_it(self._wish.container_id)
             return
         records = {} if self._feed is not None else {record["id"]: record for record in self._running()}
         for container_id in self._watched - set(records):
@@ -249,17 +289,35 @@ class _Follower:
 
     # ---- the supervisor
 
-    def _connect(self, *, needed: bool) -> None:
-        """Subscribe, from the last number heard on. Raises NoSupervisor and SupervisorError only if `needed`."""
+    def _recall(self) -> None:
+        """Without a supervisor: tell what the last one has kept, and have the next one begin behind that.
+
+        Raises:
+            NoSupervisor: there never was one that could have kept what `since` asks for.
+        """
+        journal = f"{self._wish.store.root}/{DIRECTORY}/events"
+        if self._wish.since is not None:
+            if not os.path.isdir(journal):
+                hint = "`run --detach` starts one, and so does `supervisor`"
+                raise NoSupervisor(f"no supervisor keeps events of {self._wish.store.root!r}", hint=hint)
+            for event in kept(journal, self._wish.since, self._ids()):
+                self._show(event)
+        self._seq = last_number(journal)
+        if self._over():
+            self._finish()
+
+    def _ids(self) -> list[str] | None:
+        return None if self._wish.container_id is None else [self._wish.container_id]
+
+    def _connect(self) -> None:
+        """Subscribe, from the last number heard on."""
         if self._loop.time() < self._not_before:
             return
-        ids = None if self._wish.container_id is None else [self._wish.container_id]
-        request: dict[str, object] = {"op": "events", "since": self._seq, "ids": ids, "follow": not self._over()}
+        follow = not self._over()
+        request: dict[str, object] = {"op": "events", "since": self._seq, "ids": self._ids(), "follow": follow}
         try:
             self._feed = _Feed(self._loop, self._wish.store.root, request, self._heard, self._silent)
         except SysvisorError as error:
-            if needed:
-                raise
             if not isinstance(error, NoSupervisor):
                 log.warning(str(error))
                 self._not_before = self._loop.time() + _LEFT_ALONE
@@ -288,8 +346,8 @@ class _Follower:
         self._guarded(lambda: self._show(event))
         if self._wish.container_id is None:
             return
-        if kind == "exit":
-            self._heard_of_exit(event.get("data"))
+        if kind in ("exit", "health"):
+            self._heard_of_end(kind, event.get("data"))
         elif kind in ("start", "restart"):
             self._guarded(self._started_again)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sysvisor_runc.aio.control import Answer, Call, Handler
     from sysvisor_runc.aio.journal import Journal
 
-# What a command may say of itself. Starts, ends and the rest are the supervisor's own to tell.
-PUBLISHED = ("exec", "pause", "resume", "update", "kill", "delete", "health")
+# What a command may say of itself. Ends, restarts and the rest are the supervisor's own to tell.
+PUBLISHED = ("start", "exec", "pause", "resume", "update", "kill", "delete", "health")
 _DATA_MAX = 4096
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sysvisor_runc.aio.loop import AbstractEventLoop
 
 _CHUNK = 1 << 16
+# While a victim dies slowly v1 signals hundreds of times a second: what comes within this time is told as one.
+_PAUSE = 0.2
 
 
 class OomWatch:
@@ -60,7 +62,7 @@ class OomWatch:
         if "memory" in paths:
             fd = _register_v1(paths["memory"])
             memory = _Memory(paths["memory"], killed, eventfd=fd)
-            self._loop.add_reader(fd, memory.signalled)
+            self._loop.add_reader(fd, self._signalled, memory)
             return memory
         path = paths.get(UNIFIED)
         if path is None or not os.path.exists(f"{path}/memory.events"):
@@ -89,6 +91,7 @@ class OomWatch:
         if memory.eventfd >= 0:
             self._loop.remove_reader(memory.eventfd)
             os.close(memory.eventfd)
+            memory.eventfd = -1
             return
         self._wds.pop(memory.wd, None)
         try:
@@ -104,6 +107,15 @@ class OomWatch:
             self._loop.remove_reader(self._events)
             os.close(self._events)
             self._events = -1
+
+    def _signalled(self, memory: _Memory) -> None:
+        self._loop.remove_reader(memory.eventfd)
+        self._loop.call_later(_PAUSE, self._listen, memory)
+        memory.signalled()
+
+    def _listen(self, memory: _Memory) -> None:
+        if memory.eventfd >= 0:
+            self._loop.add_reader(memory.eventfd, self._signalled, memory)
 
     def _changed(self) -> None:
         try:
@@ -138,7 +150,7 @@ class _Memory:
             return self.count
 
     def check(self) -> None:
-        if self.eventfd >= 0:
+        if self.wd < 0:
             self.signalled()
             return
         before, self.count = self.count, self.counted()
@@ -146,6 +158,8 @@ class _Memory:
             self._killed()
 
     def signalled(self) -> None:
+        if self.eventfd < 0:
+            return
         try:
             os.read(self.eventfd, 8)
         except BlockingIOError:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from sysvisor_runc.kernel.syscall import c_path, syscall
+from sysvisor_runc.kernel.syscall import MACHINE, NUMBERS, c_path, syscall
+
+# Not in the common table, which every command loads.
+NUMBERS.update(
+    {
+        "x86_64": {"inotify_init1": 294, "inotify_add_watch": 254, "inotify_rm_watch": 255},
+        "aarch64": {"inotify_init1": 26, "inotify_add_watch": 27, "inotify_rm_watch": 28},
+    }.get(MACHINE, {})
+)
 
 IN_MODIFY = 0x2
 IN_Q_OVERFLOW = 0x4000

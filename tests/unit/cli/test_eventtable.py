@@ -49,7 +49,8 @@ def test_usage_in_few_words() -> None:
         "pids": {"current": 4},
         "network_interfaces": [{"RxBytes": 2048, "TxBytes": 10}, {"RxBytes": 0, "TxBytes": 0}],
     }
-    _, first, second = lines(*[{"type": "stats", "id": "web", "data": data}] * 2)
+    event: dict[str, object] = {"type": "stats", "id": "web", "data": data}
+    _, first, second = lines(event, event)
     assert first.endswith("cpu=1.50s memory=3.0MiB/1.0GiB pids=4 net=2.0KiB/10B")
     assert "cpu=0.0% " in second
     unlimited = {"memory": {"usage": {"usage": 0, "limit": 9223372036854771712}}, "pids": {"limit": 9}}
