@@ -114,8 +114,8 @@ class Supervisor:
                     if not supervision.exists(entry):
                         continue
                 self.adopt(container_id, -1, masters.pop(container_id, -1))
-            except SysvisorError as error:
-                log.warning(f"adopt {container_id}: {error}")
+            except Exception as error:  # noqa: BLE001  # the boundary: a damaged record must not cost the others us
+                log.warning(f"adopt {container_id}: {type(error).__name__}: {error}")
         for master in masters.values():
             os.close(master)
 
