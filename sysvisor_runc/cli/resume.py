@@ -17,5 +17,9 @@ def run(options: Options) -> int:
     with Store(options.globals.root).open(options.args[0]) as entry, entry.lock():
         record = entry.load()
         require("resume", observe(entry, record), entry.id)
+        if "overlayWork" in record:
+            from sysvisor_runc.launch.coherence import refresh_both
+
+            refresh_both(record)
         Manager(record["cgroup"]["paths"]).thaw()
     return 0

@@ -252,6 +252,10 @@ class _Launch:
                 lambda path: notes.note(self.entry, "rdt", path),
             )
         reached("trees")
+        if self.plan.overlay is not None:
+            from sysvisor_runc.launch.overlay import plan_work
+
+            plan_work(self.plan.overlay, self.entry, self.undo)
         early = None if unit is None else unit.early_trees(self.plan.trees, self.manager)
         self.opened = trees.open_trees(self.plan.trees, early)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
@@ -468,6 +472,10 @@ class _Launch:
             for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
         }
         record["intelRdt"] = self.rdt
+        if self.plan.overlay is not None:
+            from sysvisor_runc.launch.overlay import record_overlay
+
+            record_overlay(record, self.plan.overlay, self.opened[self.plan.child.rootfs_tree])
         if self.traits is not None and self.traits.init_kind != "program":
             record["initKind"] = self.traits.init_kind
             if self.traits.stop_signal is not None:

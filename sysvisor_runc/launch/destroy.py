@@ -78,6 +78,10 @@ def destroy(entry: Entry, record: Record, connect: Connect, *, force: bool = Fal
         from sysvisor_runc.launch.rdt import remove_rdt
 
         remove_rdt(intel_rdt)
+    if "overlayWork" in record:
+        from sysvisor_runc.launch.overlay import remove_work
+
+        remove_work(record["overlayWork"])
     reached("delete-ids")
     if record["subid"] is not None:
         from sysvisor_runc.state import subid

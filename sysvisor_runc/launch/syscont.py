@@ -13,7 +13,7 @@ from sysvisor_runc.child import paths
 from sysvisor_runc.errors import LaunchError, SpecError, reason
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
-from sysvisor_runc.kernel.statfs import fstatfs
+from sysvisor_runc.kernel.statfs import OVERLAYFS_SUPER_MAGIC, fstatfs
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.plan.namespaces import NAMESPACES
 from sysvisor_runc.syscont import facts as wanted
@@ -102,7 +102,7 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
         return HostFacts(
             request.container_id,
             rootfs,
-            _path_facts(root),
+            _rootfs_facts(root),
             kernel=wanted.kernel_version(release),
             capabilities=capget()[0],
             cap_names=capability.NAMES[: capability.last_cap() + 1],
@@ -164,6 +164,15 @@ def _path_facts(fd: int) -> PathFacts:
     status = os.fstat(fd)
     device = (status.st_mode & 0o170000) in (0o020000, 0o060000)
     return PathFacts(fstatfs(fd), status.st_uid, status.st_gid, device=device)
+
+
+def _rootfs_facts(root: int) -> PathFacts:
+    found = _path_facts(root)
+    if found.magic == OVERLAYFS_SUPER_MAGIC:
+        from sysvisor_runc.launch.layers import find_layers
+
+        found.layers = find_layers(root)
+    return found
 
 
 def _probe(path: str) -> PathFacts:

@@ -25,7 +25,7 @@ def open_trees(trees: Sequence[Tree], numbers: Sequence[int] | None = None) -> d
         tree = trees[number]
         flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (m.AT_RECURSIVE if tree.recursive else 0)
         try:
-            opened[number] = fd = _make(tree) if hasattr(tree, "nodes") else m.open_tree(m.AT_FDCWD, tree.path, flags)
+            opened[number] = fd = _make(tree) or m.open_tree(m.AT_FDCWD, tree.path, flags)
             if tree.propagation:
                 recursive = m.AT_RECURSIVE if tree.propagation & m.MS_REC else 0
                 m.mount_setattr(fd, "", m.AT_EMPTY_PATH | recursive, propagation=tree.propagation & ~m.MS_REC)
@@ -37,9 +37,16 @@ def open_trees(trees: Sequence[Tree], numbers: Sequence[int] | None = None) -> d
 
 
 def _make(tree: Tree) -> int:
-    from sysvisor_runc.launch.nodes import make_node_tree
+    """A tree of a kind that the host makes rather than finds; 0 for all others."""
+    if hasattr(tree, "nodes"):
+        from sysvisor_runc.launch.nodes import make_node_tree
 
-    return make_node_tree(tree)  # type: ignore[arg-type]  # it has nodes
+        return make_node_tree(tree)  # type: ignore[arg-type]  # it has nodes
+    if hasattr(tree, "layers"):
+        from sysvisor_runc.launch.overlay import make_overlay_tree
+
+        return make_overlay_tree(tree)  # type: ignore[arg-type]  # it has layers
+    return 0
 
 
 def close_trees(opened: dict[int, int]) -> None:

@@ -148,6 +148,10 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=default or m.MS_SLAVE)
     if facts.traits is not None and facts.traits.rootfs_idmap:
         root.idmap = "container"
+    if facts.traits is not None and facts.traits.rootfs_layers is not None:
+        from sysvisor_runc.plan.overlay import overlay_tree
+
+        root = plan.overlay = overlay_tree(plan, facts.traits, root.propagation)
     child.rootfs = plan.rootfs
     child.rootfs_tree = mounts.tree(root)
     for index, mount in enumerate(spec.get("mounts") or ()):

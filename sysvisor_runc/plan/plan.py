@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.child.hook import Hook
     from sysvisor_runc.child.plan import ChildPlan
     from sysvisor_runc.plan.mounts import Tree
+    from sysvisor_runc.plan.overlay import OverlayTree
     from sysvisor_runc.plan.seccomp import Filter
     from sysvisor_runc.spec.types import IDMapping, IntelRdt, IOPriority, Scheduler
 
@@ -36,6 +37,7 @@ class Plan:
         down to it again.
     hooks: kind to hooks in order.
     net_devices: host name to name in the container.
+    overlay: the root's tree where the host mounts its layers anew.
     delegate: the container's root owns a cgroup below its limits: (uid, gid) on the host.
     """
 
@@ -52,6 +54,7 @@ class Plan:
         "net_devices",
         "oom_score_adj",
         "oom_score_adj_min",
+        "overlay",
         "rlimits",
         "rootfs",
         "scheduler",
@@ -79,6 +82,7 @@ class Plan:
         self.scheduler: Scheduler | None = None
         self.io_priority: IOPriority | None = None
         self.intel_rdt: IntelRdt | None = None
+        self.overlay: OverlayTree | None = None
         self.delegate: tuple[int, int] | None = None
         self.seccomp: Filter | None = None
 

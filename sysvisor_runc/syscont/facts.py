@@ -11,6 +11,7 @@ from posixpath import normpath
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.spec.types import Mount, Spec
+    from sysvisor_runc.syscont.layers import Layers
 
 # Directories whose presence in the rootfs decides whether the host's are shown there; see `HostFacts.rootfs_dirs`.
 ROOTFS_DIRS = ("/lib", "/usr/src")
@@ -24,7 +25,7 @@ SHIFT_SIZE = 65536  # ids per container: the kernel's "nobody" (65534) must be m
 class PathFacts:
     """A host path: the rootfs, or the source of a bind mount."""
 
-    __slots__ = ("device", "gid", "idmap", "magic", "submounts", "uid")
+    __slots__ = ("device", "gid", "idmap", "layers", "magic", "submounts", "uid")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class PathFacts:
         device: bool = False,  # it is a character or block device
         idmap: bool | None = None,  # an ID-mapped mount of it was seen to work, or not; None: nobody tried
         submounts: tuple[int, ...] = (),  # statfs types of what is mounted below it
+        layers: Layers | None = None,  # of an overlay that is mounted right there
     ) -> None:
         self.magic = magic
         self.uid = uid
@@ -42,6 +44,7 @@ class PathFacts:
         self.device = device
         self.idmap = idmap
         self.submounts = submounts
+        self.layers = layers
 
 
 class HostFacts:
