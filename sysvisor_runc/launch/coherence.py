@@ -1,7 +1,7 @@
 """Keep two mounts of the same overlay layers in step: the client's and the container's.
 
 Each caches names that it has looked up, and does not see what the other changes below it: `docker cp` into a container
-that runs, say. While the container is paused, and as it goes on, both are made to look anew.
+that runs, say. When it has been started, with every `exec`, at `pause` and at `resume` both are made to look anew.
 """
 
 from __future__ import annotations
