@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.errors import SpecError, reason
+from sysvisor_runc.errors import reason
 from sysvisor_runc.kernel.statfs import fstatfs
 from sysvisor_runc.syscont.layers import octal, parse_layers, unescaped
 
@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def find_layers(rootfs: int) -> Layers | None:
-    """The layers of the overlay whose root the descriptor `rootfs` is; None where it lies deeper in one.
-
-    Raises:
-        SpecError: they cannot be reached from here.
-    """
+    """The layers of the overlay whose root the descriptor `rootfs` is; None where it lies deeper in one."""
     path = os.readlink(f"/proc/self/fd/{rootfs}")
     options = _super_options(rootfs, path)
     if options is None:
@@ -28,11 +24,8 @@ def find_layers(rootfs: int) -> Layers | None:
         _resolve(layers, path)
         layers.magics = frozenset(_magic(layer) for layer in layers.paths())
     except OSError as error:
-        raise SpecError(
-            "root.path",
-            f"{path!r} is an overlay, and its layer {error.filename!r} cannot be opened: {reason(error)}",
-            hint="the runtime must see the layers where the overlay was mounted from them",
-        ) from error
+        # As with Podman's, which unmounts what it has ID-mapped itself: then nobody needs them.
+        layers.missing = f"{error.filename!r} cannot be opened: {reason(error)}"
     return layers
 
 

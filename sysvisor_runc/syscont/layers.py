@@ -24,9 +24,10 @@ class Layers:
     upper, work: "" for a mount without them, which is read-only.
     options: what another mount of the same layers needs, as (key, value).
     magics: statfs types of all layers; filled by whoever looks.
+    missing: why not all of them can be reached, "" where they can.
     """
 
-    __slots__ = ("data", "lower", "magics", "options", "upper", "work")
+    __slots__ = ("data", "lower", "magics", "missing", "options", "upper", "work")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Layers:
         self.work = work
         self.options = list(options)
         self.magics = frozenset(magics)
+        self.missing = ""
 
     def paths(self) -> list[str]:
         """Every layer that is read."""
@@ -113,6 +115,8 @@ def unescaped(name: str) -> str:
 
 def why_not_layers(layers: Layers, kernel: tuple[int, int]) -> str | None:
     """None where the layers can be mounted ID-mapped as far as is known, else the reason, for a person."""
+    if layers.missing:
+        return f"its layer {layers.missing}"
     if kernel < _SINCE:
         return f"overlayfs takes ID-mapped layers from Linux {_SINCE[0]}.{_SINCE[1]} on"
     for magic in sorted(layers.magics):

@@ -113,9 +113,13 @@ def private_daemon(argv: list[str], log: pathlib.Path, setup: str = "") -> Itera
 
 
 def remove_cgroups(token: str) -> None:
-    """Remove what a daemon leaves of cgroups under our token; a busy one is an error."""
-    for path in sorted(leaks.cgroups(token), key=len, reverse=True):
-        wait_until(lambda path=path: _rmdir(path), what=f"removing {path}")  # type: ignore[misc]  # bound right here
+    """Remove what a client leaves of empty cgroups under our token; a busy one is an error."""
+    for top in leaks.cgroups(token):
+        wait_until(lambda top=top: _remove_tree(top), 30, f"removing {top}")  # type: ignore[misc]  # bound right here
+
+
+def _remove_tree(top: str) -> bool:
+    return all([_rmdir(directory) for directory, _, _ in os.walk(top, topdown=False)])
 
 
 def _rmdir(path: str) -> bool:

@@ -66,6 +66,9 @@ def test_decided() -> None:
     convert_rootfs(sample.spec(), sample.facts(rootfs=PathFacts(sample.OVERLAY, layers=layers)), traits)
     assert traits.rootfs_layers is layers
     assert not traits.rootfs_idmap
+    layers.missing = "'/gone' cannot be opened"
+    with pytest.raises(SpecError, match="its layer '/gone' cannot be opened"):
+        convert_rootfs(sample.spec(), sample.facts(rootfs=PathFacts(sample.OVERLAY, layers=layers)), sample.traits())
     nested = Layers(["/a"], magics=[sample.OVERLAY])
     with pytest.raises(SpecError, match="its layers: overlayfs does not support"):
         convert_rootfs(sample.spec(), sample.facts(rootfs=PathFacts(sample.OVERLAY, layers=nested)), sample.traits())
