@@ -119,7 +119,8 @@ def remove_cgroups(token: str) -> None:
 
 
 def _remove_tree(top: str) -> bool:
-    return all([_rmdir(directory) for directory, _, _ in os.walk(top, topdown=False)])
+    gone = [_rmdir(directory) for directory, _, _ in os.walk(top, topdown=False)]
+    return all(gone)
 
 
 def _rmdir(path: str) -> bool:
