@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.syscont.traits import Traits
 
 CAP_MKNOD = 27
+_NS_GET_USERNS = 0xB701
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -113,6 +114,7 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
             joined_ids=_joined_ids(spec),
             namespaces=_namespaces(),
             ns_shared={path: _is_shared(path) for path in wanted.paths_to_probe(spec)},
+            ns_ours={path: _is_ours(path) for path in wanted.paths_to_probe(spec)},
             sources=sources,
             destinations={path: _resolve(root, path) for path in wanted.destinations_to_probe(spec)},
             args0=_find_program(root, spec["process"]),
@@ -226,6 +228,24 @@ def _is_shared(path: str) -> bool:
         if error.filename == path:
             raise LaunchError(f"namespace {path!r}: {reason(error)}") from error
     return False
+
+
+def _is_ours(path: str) -> bool:
+    """Whether our own user namespace owns the namespace at `path` (ioctl_ns(2), Linux 4.9)."""
+    from fcntl import ioctl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            owner = ioctl(fd, _NS_GET_USERNS)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(owner), os.stat("/proc/self/ns/user"))
+    finally:
+        os.close(owner)
 
 
 def _resolve(root: int, path: str) -> str:

@@ -46,6 +46,10 @@ def _make(tree: Tree) -> int:
         from sysvisor_runc.launch.overlay import make_overlay_tree
 
         return make_overlay_tree(tree)  # type: ignore[arg-type]  # it has layers
+    if hasattr(tree, "namespace"):
+        from sysvisor_runc.launch.foreign import make_foreign_tree
+
+        return make_foreign_tree(tree)  # type: ignore[arg-type]  # it has a namespace
     return 0
 
 

@@ -68,6 +68,7 @@ class HostFacts:
         "machine_devices",
         "may_mknod",
         "namespaces",
+        "ns_ours",
         "ns_shared",
         "oom_score_adj",
         "os_release",
@@ -95,6 +96,7 @@ class HostFacts:
         joined_ids: tuple[int, int, int] | None = None,  # the same of a user namespace that the spec gives by path
         namespaces: frozenset[str] | None = None,  # OCI types that this kernel has; None: all
         ns_shared: dict[str, bool] | None = None,  # for paths_to_probe: it is the caller's own (same st_dev, st_ino)
+        ns_ours: dict[str, bool] | None = None,  # likewise: the caller's user namespace owns it
         sources: dict[str, PathFacts] | None = None,  # for sources_to_probe and host_paths
         destinations: dict[str, str] | None = None,  # for destinations_to_probe: path in the rootfs, symlinks followed
         args0: str | None = None,  # process.args[0] in the rootfs, symlinks followed; None: not there
@@ -117,10 +119,9 @@ class HostFacts:
         self.oom_score_adj = oom_score_adj
         self.rlimits = rlimits or {}
         self.id_range, self.joined_ids = id_range, joined_ids
-        self.namespaces, self.ns_shared = namespaces, ns_shared or {}
+        self.namespaces, self.ns_shared, self.ns_ours = namespaces, ns_shared or {}, ns_ours or {}
         self.sources, self.destinations = sources or {}, destinations or {}
-        self.args0 = args0
-        self.host_paths = host_paths
+        self.args0, self.host_paths = args0, host_paths
         self.rootfs_dirs = rootfs_dirs
         self.filesystems = filesystems
         self.cgroup = cgroup
