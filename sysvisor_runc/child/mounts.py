@@ -311,6 +311,16 @@ class FilesystemMount:
         return paths.open_in_root(destination, ".", os.O_PATH | os.O_DIRECTORY)
 
 
+def clone_tree(path: str, *, recursive: bool, propagation: int) -> int:
+    """A detached clone of the mount at `path`, close-on-exec. Raises OSError."""
+    flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (m.AT_RECURSIVE if recursive else 0)
+    fd = m.open_tree(m.AT_FDCWD, path, flags)
+    if propagation:
+        below = m.AT_RECURSIVE if propagation & m.MS_REC else 0
+        m.mount_setattr(fd, "", m.AT_EMPTY_PATH | below, propagation=propagation & ~m.MS_REC)
+    return fd
+
+
 def new_mount(
     fstype: str, source: str, options: Sequence[tuple[str, str | None]], operand: str, *, pid_ns: int = -1
 ) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.state.lifecycle import require
 from sysvisor_runc.state.observe import observe
 from sysvisor_runc.state.store import Store
@@ -22,4 +23,5 @@ def run(options: Options) -> int:
 
             refresh_both(record)
         Manager(record["cgroup"]["paths"]).thaw()
+    publish(options, "resume")
     return 0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.store import Entry
     from sysvisor_runc.syscont.traits import Traits
 
+CAP_SYS_ADMIN = 21
 CAP_MKNOD = 27
 _NS_GET_USERNS = 0xB701
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -46,14 +47,24 @@ def convert_spec(
         StateError: no id range is left.
     """
     subid: SubidRecord | None = None
-    if needs_ids(spec):
+    own_ids = None if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    users: tuple[int, int, int] | None = None
+    if request.again is not None:
+        subid = request.again.record["subid"]
+    if own_ids is not None and needs_ids(spec):
+        from sysvisor_runc.state.subid import ids_of_user
+
+        users = ids_of_user(own_ids[0])
+    elif needs_ids(spec) and request.again is None:
         from sysvisor_runc.state.subid import allocate, free
 
         reached("ids")
-        subid = allocate(entry.path)
+        subid = allocate(entry.path, wanted=request.subid)
         taken = subid
         undo.push("subordinate ids", lambda: free(entry.path, taken))
     facts = _gather(spec, request, bundle, layout, subid)
+    facts.own_ids = own_ids
+    facts.id_range = users or facts.id_range
     converted, traits = convert(spec, facts)
     for warning in traits.warnings:
         log.warning(warning)
@@ -170,7 +181,7 @@ def _path_facts(fd: int) -> PathFacts:
 
 def _rootfs_facts(root: int) -> PathFacts:
     found = _path_facts(root)
-    if found.magic == OVERLAYFS_SUPER_MAGIC:
+    if found.magic == OVERLAYFS_SUPER_MAGIC and capget()[0] >> CAP_SYS_ADMIN & 1:
         from sysvisor_runc.launch.layers import find_layers
 
         found.layers = find_layers(root)

@@ -72,6 +72,7 @@ class HostFacts:
         "ns_shared",
         "oom_score_adj",
         "os_release",
+        "own_ids",
         "rlimits",
         "rootfs",
         "rootfs_dirs",
@@ -93,6 +94,7 @@ class HostFacts:
         oom_score_adj: int = 0,  # the caller's own, -1000..1000
         rlimits: dict[str, tuple[int, int]] | None = None,  # type → the caller's (soft, hard); -1: infinity
         id_range: tuple[int, int, int] | None = None,  # (uid, gid, size) allocated; None where not `needs_ids`
+        own_ids: tuple[int, int] | None = None,  # (uid, gid) of an ordinary user: what the container's root is then
         joined_ids: tuple[int, int, int] | None = None,  # the same of a user namespace that the spec gives by path
         namespaces: frozenset[str] | None = None,  # OCI types that this kernel has; None: all
         ns_shared: dict[str, bool] | None = None,  # for paths_to_probe: it is the caller's own (same st_dev, st_ino)
@@ -118,14 +120,13 @@ class HostFacts:
         self.container_uuid = container_uuid
         self.oom_score_adj = oom_score_adj
         self.rlimits = rlimits or {}
-        self.id_range, self.joined_ids = id_range, joined_ids
+        self.id_range, self.own_ids, self.joined_ids = id_range, own_ids, joined_ids
         self.namespaces, self.ns_shared, self.ns_ours = namespaces, ns_shared or {}, ns_ours or {}
         self.sources, self.destinations = sources or {}, destinations or {}
         self.args0, self.host_paths = args0, host_paths
         self.rootfs_dirs = rootfs_dirs
         self.filesystems = filesystems
-        self.cgroup = cgroup
-        self.fs_mountpoint = fs_mountpoint
+        self.cgroup, self.fs_mountpoint = cgroup, fs_mountpoint
         self.os_release = os_release
         self.credentials = credentials or {}
         self.may_mknod, self.machine_devices = may_mknod, machine_devices or {}
