@@ -227,6 +227,33 @@ def test_a_subreaper_keeps_its_containers(runtime: Runtime, new_bundle: NewBundl
     assert runtime.ids() == []
 
 
+def test_restarts_in_the_foreground(any_runtime: Runtime, new_bundle: NewBundle) -> None:
+    """`run --restart` does it itself: as often as allowed, and not after a signal that asks for the end."""
+    bundle = new_bundle().sh("echo run; exit 3")
+    done = any_runtime(
+        "run", "--restart", "on-failure:2", "--restart-delay", "10ms", "--bundle", bundle.path, any_runtime.id(),
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "run\nrun\nrun\n")
+    assert any_runtime.ids() == []
+    bundle = new_bundle().sh("trap 'exit 5' TERM; echo run; while true; do sleep 0.05; done")
+    running = any_runtime.start_background("run", "--restart", "always", "--bundle", bundle.path, any_runtime.id())
+    wait_until(lambda: running.stdout == "run\n", 20)
+    time.sleep(0.2)
+    running.process.terminate()
+    done = running.wait()
+    assert (done.returncode, done.stdout) == (5, "run\n")
+    assert any_runtime.ids() == []
+    bundle = new_bundle().sh("echo run")
+    running = any_runtime.start_background(
+        "run", "--restart", "always", "--restart-delay", "1m", "--bundle", bundle.path, any_runtime.id()
+    )
+    wait_until(lambda: running.stdout == "run\n" and any_runtime.ids() == [], 20)
+    time.sleep(0.3)
+    running.process.terminate()
+    assert running.wait().returncode == 143
+
+
 # ---- terminals
 
 
