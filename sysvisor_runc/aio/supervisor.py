@@ -358,10 +358,10 @@ class Supervisor:
         match action:
             case supervise.Note(outcome):
                 self._note(container, outcome)
+                if outcome is not None:
+                    self._tell_waiters(container)
             case supervise.Publish(kind, data):
                 self.journal.publish(kind, container.id, data)
-                if kind in ("exit", "health"):
-                    self._tell_waiters(container)
             case supervise.Arm(delay):
                 self._cancel_timer(container)
                 container.timer = self._loop.call_later(delay, self._elapsed, container)
@@ -458,8 +458,6 @@ class Supervisor:
         return True
 
     def _tell_waiters(self, container: Container) -> None:
-        if container.state.phase == supervise.ENDED:
-            return  # not all is known yet
         waiters, container.waiters = container.waiters or [], None
         for done in waiters:
             done()

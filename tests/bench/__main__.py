@@ -28,7 +28,7 @@ class Bench:
     ) -> None:
         self.options = options
         self.subjects = taking_part
-        self.bundles = scenarios.Bundles(directory, self._config(directory))
+        self.bundles = scenarios.Bundles(directory, self.config(directory))
         chosen = scenarios.all_of(self.bundles, options.containers)
         self.scenarios = [one for one in chosen if not options.only or options.only in one.name]
         self.spacings = {name: gap for name, gap in SPACINGS.items() if not (gap and options.no_pause)}
@@ -44,7 +44,7 @@ class Bench:
         return max(3, runs // 2) if gap else runs
 
     @staticmethod
-    def _config(directory: pathlib.Path) -> dict[str, object]:
+    def config(directory: pathlib.Path) -> dict[str, object]:
         """The config.json that every runtime gets: what `spec` writes, in terms that Debian's runtimes understand."""
         subprocess.run([str(subjects.SOURCE / "bin/sysvisor-runc"), "spec", "--bundle", str(directory)], check=True)
         config: dict[str, Any] = json.loads((directory / "config.json").read_text())
