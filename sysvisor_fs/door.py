@@ -18,7 +18,7 @@ from sysvisor_runc.kernel import mount as m
 _BACKLOG = 128
 _CONNECTIONS = 256
 _LOOKS = 5
-_MAPPED = "0000000000000000" + ("FFFF0000" if struct.pack("=H", 1)[0] else "0000FFFF")  # ::ffff:0:0/96 in /proc/net/tcp6
+_MAPPED = "0000000000000000" + ("FFFF0000" if struct.pack("=H", 1)[0] else "0000FFFF")  # ::ffff:0:0/96 in there
 
 
 def private_directory() -> int:
