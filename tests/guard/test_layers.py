@@ -12,6 +12,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "kernel": {"errors"},
     "jsonlight": {"errors"},
+    "contract": set(),
     "child": {"kernel"},
     "spec": {"errors", "log", "jsonlight"},
     "syscont": {"errors", "spec"},
@@ -19,9 +20,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cgroup": {*BOTTOM, "spec"},
     "state": {*BOTTOM, "spec"},
     "supervise": {*BOTTOM, "spec", "state"},
-    "launch": {*BOTTOM, "spec", "syscont", "plan", "cgroup", "state", "child"},
-    "aio": {*BOTTOM, "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise"},
-    "cli": {*BOTTOM, "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise", "aio"},
+    "launch": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child"},
+    "aio": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise"},
+    "cli": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise", "aio"},
 }
 # For the type checker only, a lower package may name the values it is handed.
 MAY_NAME = {"spec", "errors"}
