@@ -54,6 +54,7 @@ class HostFacts:
         "cgroup",
         "container_id",
         "container_uuid",
+        "cpus",
         "credentials",
         "destinations",
         "filesystems",
@@ -110,7 +111,7 @@ class HostFacts:
     ) -> None:
         self.container_id = container_id
         self.rootfs_path, self.rootfs = rootfs_path, rootfs
-        self.kernel = kernel
+        self.kernel, self.args0 = kernel, args0
         self.capabilities, self.cap_names = capabilities, cap_names
         self.container_uuid = container_uuid
         self.oom_score_adj = oom_score_adj
@@ -118,7 +119,6 @@ class HostFacts:
         self.id_range, self.own_ids, self.joined_ids = id_range, own_ids, joined_ids
         self.namespaces, self.ns_shared = namespaces, ns_shared or {}
         self.sources, self.destinations = sources or {}, destinations or {}
-        self.args0 = args0
         self.host_paths = host_paths
         self.rootfs_dirs = rootfs_dirs
         self.filesystems = filesystems
@@ -127,6 +127,7 @@ class HostFacts:
         self.credentials = credentials or {}
         self.may_mknod, self.machine_devices = may_mknod, machine_devices or {}
         self.uid_shift = uid_shift
+        self.cpus: tuple[int, ...] = ()  # those that the caller may use
 
 
 def kernel_version(release: str) -> tuple[int, int]:
