@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from sysvisor_runc.cli.descriptors import preserved
+from sysvisor_runc.cli.fsagent import serve_fs_agent
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import hold_back
@@ -24,6 +26,8 @@ def run(options: Options) -> int:
     hold_back()
     with UndoStack() as undo:
         created = create(request, undo)
+        if created.fs is not None:
+            created.fs.keep()
         undo.keep()
     created.entry.close()
     return 0
@@ -52,10 +56,17 @@ def request_from(options: Options) -> Request:
     request.no_new_keyring = options.flag("no-new-keyring")
     request.preserve_fds = preserved(options)
     request.syscont = not shared.no_syscont
+    # An ordinary user's containers do without: the daemon mounts file systems as root.
+    request.fs = request.syscont and not shared.no_sysvisor_fs and os.geteuid() == 0
+    request.fs_program = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "sysvisor-fs")
+    # Not by default before it has files to serve.
+    request.fs = request.fs and "SYSVISOR_FS_TREE" in os.environ
+    request.serve_fs_agent = serve_fs_agent
     request.systemd_cgroup = shared.systemd_cgroup
     request.rootless = shared.rootless
     request.connect_systemd = connect
     request.move_devices = _move_devices
+    request.cpuset_from_quota = options.flag("cpuset-from-quota")
     request.uid_shift = options.text("uid-shift") or "idmap"
     if options.texts("set-credential") or options.texts("load-credential"):
         from sysvisor_runc.launch.credentials import read_credentials
