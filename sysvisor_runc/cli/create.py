@@ -33,8 +33,8 @@ def run(options: Options) -> int:
     return 0
 
 
-def request_from(options: Options) -> Request:
-    """The request for `create` and `run`, whose flags are the same."""
+def request_for(options: Options) -> Request:
+    """What the global flags and those of every launch ask for."""
     shared = options.globals
     request = Request(
         shared.root,
@@ -46,26 +46,30 @@ def request_from(options: Options) -> Request:
             "noSyscont": shared.no_syscont,
             "rootless": shared.rootless is True,
             "noPivot": options.flag("no-pivot"),
-            "noNewKeyring": options.flag("no-new-keyring"),
         },
     )
+    request.syscont = not shared.no_syscont
+    request.systemd_cgroup = shared.systemd_cgroup
+    request.rootless = shared.rootless
+    request.connect_systemd = connect
+    request.move_devices = _move_devices
+    return request
+
+
+def request_from(options: Options) -> Request:
+    """The request for `create` and `run`, whose flags are the same."""
+    request = request_for(options)
+    request.flags["noNewKeyring"] = options.flag("no-new-keyring")
     request.console_socket = options.text("console-socket") or ""
     request.pidfd_socket = options.text("pidfd-socket") or ""
     request.pid_file = options.text("pid-file") or ""
     request.no_pivot = options.flag("no-pivot")
     request.no_new_keyring = options.flag("no-new-keyring")
     request.preserve_fds = preserved(options)
-    request.syscont = not shared.no_syscont
     # An ordinary user's containers do without: the daemon mounts file systems as root.
-    request.fs = request.syscont and not shared.no_sysvisor_fs and os.geteuid() == 0
+    request.fs = request.syscont and not options.globals.no_sysvisor_fs and os.geteuid() == 0
     request.fs_program = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "sysvisor-fs")
-    # Not by default before it has files to serve.
-    request.fs = request.fs and "SYSVISOR_FS_TREE" in os.environ
     request.serve_fs_agent = serve_fs_agent
-    request.systemd_cgroup = shared.systemd_cgroup
-    request.rootless = shared.rootless
-    request.connect_systemd = connect
-    request.move_devices = _move_devices
     request.cpuset_from_quota = options.flag("cpuset-from-quota")
     request.uid_shift = options.text("uid-shift") or "idmap"
     if options.texts("set-credential") or options.texts("load-credential"):

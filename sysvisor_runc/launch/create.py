@@ -102,13 +102,13 @@ def create(request: Request, undo: UndoStack) -> Created:
     Raises:
         SysvisorError: something failed; nothing is left behind once `undo` is unwound.
     """
-    launch = _Launch(request, undo)
+    launch = Launch(request, undo)
     launch.prepare()
     launch.acquire()
     return launch.converse()
 
 
-class _Launch:
+class Launch:
     """One launch: the values that its steps hand to each other."""
 
     def __init__(self, request: Request, undo: UndoStack) -> None:
@@ -346,7 +346,7 @@ class _Launch:
                 os.close(fd)
         child_end.close()
         # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
-        self._init_is(child.pid)
+        self.init_is(child.pid)
         if self.unit is not None:
             self._start_unit(self.unit, child.pid)
         self._after_clone(child)
@@ -357,7 +357,7 @@ class _Launch:
         if self.plan.scheduler is not None:
             # Now that it is in its cgroup: a cpuset and some policies exclude each other (sched_setattr(2), EPERM).
             limits.set_scheduler(child.pid, self.plan.scheduler)
-        self._commit_record(child)
+        self.commit_record(child)
         return Created(
             self.entry,
             self.record,
@@ -426,12 +426,12 @@ class _Launch:
             driver.fs = self.fs.conversing(self.plan, child, self.spec, self.traits)
 
         def adopted() -> None:
-            self._init_is(child.pid)
-            self._stage_record(child)
+            self.init_is(child.pid)
+            self.stage_record(child)
 
         try:
             # The record is staged meanwhile: that costs as much as a dozen mounts.
-            driver.drive(lambda: self._stage_record(child), adopted)
+            driver.drive(lambda: self.stage_record(child), adopted)
         except InitVanished as error:
             from sysvisor_runc.cgroup.oom import explain
 
@@ -440,12 +440,12 @@ class _Launch:
 
     # ---- what stays
 
-    def _init_is(self, pid: int) -> None:
+    def init_is(self, pid: int) -> None:
         """Note which process is init, for `delete --force`, should we be killed from here on."""
         self.init_start = start_time(pid)
         notes.note(self.entry, "init", f"{pid} {self.init_start}")
 
-    def _stage_record(self, child: Child) -> None:
+    def stage_record(self, child: Child) -> None:
         request = self.request
         cgroup: CgroupRecord = {"driver": "cgroupfs", "paths": self.manager.paths, "leaf": ""}
         if self.unit is not None:
@@ -482,7 +482,7 @@ class _Launch:
         self.record = record
         self.entry.stage(record)
 
-    def _commit_record(self, child: Child) -> None:
+    def commit_record(self, child: Child) -> None:
         if self.fs is not None:
             self.fs.finish()
         reached("ready")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysvisor_runc.cgroup.systemd import Connect, ServiceManager
-    from sysvisor_runc.state.record import Flags
+    from sysvisor_runc.state.record import Flags, SubidRecord
 
 
 def _cannot_move(devices: dict[str, str], pid: int) -> Callable[[], object]:
@@ -34,6 +34,7 @@ class Request:
         flags: the global flags to store with the container.
         credentials: name to data, for a system container's init.
         cpuset_from_quota: narrow the cpuset to as many CPUs as the quota is worth.
+        subid: the range of ids that it must be, for a restore; None for any.
         uid_shift: "idmap", "chown" or "none".
     """
 
@@ -58,6 +59,7 @@ class Request:
         "root",
         "rootless",
         "serve_fs_agent",
+        "subid",
         "syscont",
         "systemd_cgroup",
         "uid_shift",
@@ -85,5 +87,6 @@ class Request:
         self.connect_systemd: Connect = _cannot_connect
         self.rootless: bool | None = None
         self.credentials: dict[str, bytes] = {}
+        self.subid: SubidRecord | None = None
         self.uid_shift = "idmap"
         self.cpuset_from_quota = False

@@ -22,7 +22,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "supervise": {*BOTTOM, "spec", "state"},
     "launch": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child"},
     "aio": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise"},
-    "cli": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise", "aio"},
+    "criu": {*BOTTOM, "contract", "spec", "plan", "cgroup", "state", "child", "launch", "aio"},
+    "cli": {
+        *BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise", "aio", "criu",
+    },
 }
 # For the type checker only, a lower package may name the values it is handed.
 MAY_NAME = {"spec", "errors"}
