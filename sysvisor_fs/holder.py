@@ -20,7 +20,7 @@ from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import prctl
 from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, unshare
 
-STUCK = 10.0  # seconds with one request, after which the FUSE thread is not coming back
+STUCK = float(os.environ.get("SYSVISOR_FS_STUCK_SECONDS") or 5)  # with one request: its thread is not coming back
 JOURNAL = "journal"
 _TICK = 1.0
 _EARLY = 5  # deaths in a row before one was ready, after which starting it again waits longer each time
@@ -41,6 +41,8 @@ class Daemon:
         self.failures = failures
         self.ready = False
         self.leaving = False
+        self.killed = False
+        self.began = time.monotonic_ns()  # what the journal says of an earlier moment is its predecessor's
 
 
 class Holder:
@@ -60,17 +62,23 @@ class Holder:
     def run(self) -> None:
         """Until told to quit."""
         while self._running:
-            events = self._poll.poll(_TICK * 1000)
-            for fd, _ in events:
-                if fd == self._listener.fileno():
-                    self._accept()
-                elif self._daemon is not None and fd == self._daemon.pidfd:
-                    self._died(self._daemon)
-                elif (client := self._clients.get(fd)) is not None:
-                    self._converse(client)
-            self._reap()
-            self._start_again()
-            self._look_after()
+            try:
+                self._turn()
+            except Exception as problem:  # noqa: BLE001 - it must not end: all connections would end with it
+                log.error(f"holder: {type(problem).__name__}: {problem}")
+                time.sleep(_TICK)
+
+    def _turn(self) -> None:
+        for fd, _ in self._poll.poll(_TICK * 1000):
+            if fd == self._listener.fileno():
+                self._accept()
+            elif self._daemon is not None and fd == self._daemon.pidfd:
+                self._died(self._daemon)
+            elif (client := self._clients.get(fd)) is not None:
+                self._converse(client)
+        self._reap()
+        self._start_again()
+        self._look_after()
 
     # --- clients ----------------------------------------------------------------------------------------------------
 
@@ -190,12 +198,16 @@ class Holder:
     def _look_after(self) -> None:
         """Kill a daemon whose FUSE thread does not come back from a request."""
         journal = self._store.get(JOURNAL)
-        if self._daemon is None or not journal:
+        if self._daemon is None or not journal or self._daemon.killed:
             return
         since, connection, unique = read_busy(journal[0])
-        if since and (time.monotonic_ns() - since) / 1e9 > STUCK:
+        if since > self._daemon.began and (time.monotonic_ns() - since) / 1e9 > STUCK:
             log.error(f"holder: the daemon is stuck with request {unique:#x} of connection {connection:#x}: killing it")
-            signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
+            self._daemon.killed = True
+            try:
+                signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has ended just now, as the next turn sees
 
 
 def make_namespace(mountpoint: str) -> None:
@@ -208,11 +220,21 @@ def make_namespace(mountpoint: str) -> None:
     m.mount(None, mountpoint, None, m.MS_PRIVATE)
 
 
+def spare_from_oom() -> None:
+    """Whoever kills this process ends every container's files for good."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("-1000")
+    except OSError as error:
+        log.info(f"holder: the OOM killer may choose it: {error}")  # CAP_SYS_RESOURCE is missing
+
+
 def main(run_dir: str, mountpoint: str, ready: str) -> int:
     """Run as the holder; a byte in the descriptor `ready` says that it can be talked to."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it goes when it is told to, not with a session or a service
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    spare_from_oom()
     prctl.set_name("sysvisor-fs-hld")
     make_namespace(mountpoint)
     path = f"{run_dir}/holder.sock"

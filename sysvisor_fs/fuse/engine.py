@@ -31,6 +31,7 @@ DEADLINE = 5.0  # seconds for a slow answer
 PENDING = 16  # slow requests of one container; then its next ones wait in the kernel, and nobody else's
 _SPIN = 50_000  # ns
 _TICK = 0.25
+_ATTEMPTS = 3  # daemons that may die with the same request
 _COSTS = 4096  # paths whose cost is remembered
 _CONNECTION_GONE = frozenset((errno.ENODEV, errno.ENOTCONN, errno.ECONNABORTED, errno.EBADF))
 
@@ -367,9 +368,26 @@ class Engine:
                 self.journal.release(slot)
                 continue
             count += 1
-            if self._answered_again(link, slot, done) or self.handle(link, slot, len(self.journal.buffers[slot])):
+            if self._answered_again(link, slot, done) or self._handled_again(link, slot):
                 self.journal.release(slot)
         return count
+
+    def _handled_again(self, link: Link, slot: int) -> bool:
+        """As `handle`, but with care: this request may be what its daemon has died of."""
+        try:
+            request = p.parse(self.journal.buffers[slot])
+        except p.Malformed:
+            return True
+        if self.journal.attempt(slot) > _ATTEMPTS:
+            path = link.session.path_of(request.nodeid)
+            log.error(f"container {link.session.container.id}: {path}: given up, {_ATTEMPTS} daemons died with it")
+            self._write(link, p.failure(request.unique, errno.EIO))
+            return True
+        if (link.session.connection, request.unique) == self.journal.suspect:
+            link.session.distrust(request.nodeid)
+            self._defer(link, request, slot)
+            return False
+        return self.handle(link, slot, len(self.journal.buffers[slot]))
 
     def _answered_again(self, link: Link, slot: int, done: bool) -> bool:
         """Whether it is a write that had been carried out, which is then only told so."""

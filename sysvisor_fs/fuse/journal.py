@@ -22,9 +22,10 @@ _HEAD = struct.Struct("<II")
 _BUSY = struct.Struct("<QQQ")
 _BUSY_AT = 64
 _PAGE = 4096
-# A slot: which connection it was read from; 1 when a write has been carried out and only its answer is missing; then
-# the request. Its `len` is what says that there is one: the kernel writes it, and the answer clears it.
-_SLOT_HEAD = struct.Struct("<QQ")
+# A slot: which connection it was read from; 1 when a write has been carried out and only its answer is missing; how
+# many daemons have tried to answer it again; then the request. Its `len` is what says that there is one: the kernel
+# writes it, and the answer clears it.
+_SLOT_HEAD = struct.Struct("<QBB6x")
 _STRIDE = 64 + READ_BUFFER
 _DATA = 64
 _ZERO = bytes(4)
@@ -35,6 +36,7 @@ class Journal:
 
     Attributes:
         fd: the memory file, for the holder.
+        suspect: connection and `unique` of the request that the last daemon died with; zeros for none.
         free: numbers of the slots that hold nothing; the most recently freed is taken first, as it is in the cache.
     """
 
@@ -51,6 +53,9 @@ class Journal:
             _HEAD.pack_into(self._map, 0, _MAGIC, SLOTS)
         elif _HEAD.unpack_from(self._map) != (_MAGIC, SLOTS):
             raise ValueError("a journal of another version")
+        # What a predecessor was busy with when it died.
+        self.suspect: tuple[int, int] = _BUSY.unpack_from(self._map, _BUSY_AT)[1:]
+        self.idle()
         self.buffers = [self._view[at + _DATA : at + _STRIDE] for at in self._offsets()]
         self.vectors = [[buffer] for buffer in self.buffers]  # as readv(2) wants them, made once
         self.free = [slot for slot in range(SLOTS - 1, -1, -1) if not self.holds(slot)]
@@ -66,12 +71,18 @@ class Journal:
 
     def claim(self, slot: int, connection: int) -> None:
         """Say that the next request in the slot will be of `connection`. Before it is read."""
-        _SLOT_HEAD.pack_into(self._map, _PAGE + slot * _STRIDE, connection, 0)
+        _SLOT_HEAD.pack_into(self._map, _PAGE + slot * _STRIDE, connection, 0, 0)
 
     def owner(self, slot: int) -> tuple[int, bool]:
         """The connection of the request in it, and whether it has been carried out."""
-        connection, done = _SLOT_HEAD.unpack_from(self._map, _PAGE + slot * _STRIDE)
+        connection, done, _ = _SLOT_HEAD.unpack_from(self._map, _PAGE + slot * _STRIDE)
         return connection, bool(done)
+
+    def attempt(self, slot: int) -> int:
+        """Another daemon tries to answer it; how many have, this one included."""
+        at = _PAGE + slot * _STRIDE + 9
+        self._map[at] = min(self._map[at] + 1, 255)
+        return self._map[at]
 
     def carried_out(self, slot: int) -> None:
         """A successor shall only repeat the answer."""

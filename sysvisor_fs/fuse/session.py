@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.fuse import protocol as p
-from sysvisor_fs.node import Directory, File, Link
+from sysvisor_fs.node import Caller, Directory, File, Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sysvisor_fs.fuse.handles import Handles
     from sysvisor_fs.fuse.names import Name, Names
     from sysvisor_fs.fuse.protocol import Request
-    from sysvisor_fs.node import Caller, Container, Node
+    from sysvisor_fs.node import Container, Node
 
 NODES = 1 << 16  # paths that one container's kernel may hold on to
 # What the kernel says of a pressure file (psi_trigger_poll): readable and writable always, POLLPRI when the trigger has
@@ -79,6 +79,17 @@ class Session:
         """The path of a node, for people."""
         name = self.names.table.get(number)
         return f"/{name.path}" if name is not None else f"node {number}"
+
+    def distrust(self, number: int) -> None:
+        """A daemon died while it answered for this node: it goes to a worker from now on."""
+        name = self.names.table.get(number)
+        if name is None:
+            return
+        try:
+            node = name.node or self._found_again(name, Caller(0, 0, 0), fast=False)
+        except OSError:
+            return
+        node.fast = False
 
     def answer(self, request: Request, fast: bool) -> bytes | None:
         """The answer's bytes; None where there is to be none.
