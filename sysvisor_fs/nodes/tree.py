@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from sysvisor_fs.node import Container, Directory, Node
 
-TICK = 5.0  # seconds
-
 
 def build_tree() -> Directory:
     """The root. Files that this kernel does not have are not in it: there would be nothing to lay them over."""
@@ -54,6 +52,6 @@ def _listed(path: str) -> list[str]:
 
 
 def tick(containers: Iterable[Container]) -> None:
-    """Every `TICK` seconds, on a thread that may wait: a sample of every load; helpers that left are collected."""
+    """Every five seconds, on a thread that may wait: a sample of every load; helpers that left are collected."""
     load.tick(containers)
     deputy.reap()
