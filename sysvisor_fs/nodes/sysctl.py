@@ -152,9 +152,13 @@ class InNamespace(File):
         """Hand it to the kernel in there."""
         if not self.may_write(container, caller):
             raise error(errno.EPERM)
-        self._visit(container, caller, lambda: enter.as_owner(lambda: self._put(data)))
+        self._visit(container, caller, lambda: self.put(container, caller, data))
 
-    def _put(self, data: bytes) -> bytes:
+    def put(self, container: Container, caller: Caller, data: bytes) -> bytes:
+        """Write, in the namespace."""
+        return enter.as_owner(lambda: self._write(data))
+
+    def _write(self, data: bytes) -> bytes:
         reach.write(instances.procfs(), _real(self.path), data)
         return b""
 
@@ -167,6 +171,13 @@ class Ipc(InNamespace):
     def rule(self, container: Container, caller: Caller, who: identity.Credentials, userns: int) -> bool:
         """ipc_permissions() (ipc/ipc_sysctl.c): the root of its user namespace."""
         return identity.within(who, userns) and who.euid == identity.root_uid(container, caller.pid, userns)
+
+    def put(self, container: Container, caller: Caller, data: bytes) -> bytes:
+        """As the namespace's root, who has the caller's uid; before Linux 6.10 as the host's."""
+        try:
+            return enter.as_uid(identity.credentials(caller.pid).euid, lambda: self._write(data))
+        except PermissionError:
+            return super().put(container, caller, data)
 
 
 class Uts(InNamespace):

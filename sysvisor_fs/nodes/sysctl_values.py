@@ -89,12 +89,10 @@ def integers(low: int = INT_MIN, high: int = INT_MAX, count: int = 1) -> Parser:
 
 
 def unsigned(low: int = 0, high: int = ULONG_MAX) -> Parser:
-    """proc_doulongvec_minmax(): one of them; a negative one is skipped without a word."""
+    """proc_doulongvec_minmax(): one of them. Older kernels skip a negative one without a word, newer ones refuse it."""
 
     def parse(before: bytes, data: bytes) -> bytes:
         (value,) = numbers(data, 1)
-        if value < 0:
-            return before
         if not low <= value <= high:
             raise invalid()
         return b"%d\n" % value

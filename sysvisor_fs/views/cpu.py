@@ -129,11 +129,18 @@ def busy(container: Container) -> list[Busy]:
         epoch = _Epoch(count, 0, 0, 0, (Busy(0, 0, 0),) * count)
         container.values[KEY] = _dump(epoch)
     elif epoch.cpus != count:
-        told = _told(epoch, age, user, system)
-        base = (*told, *[Busy(0, 0, 0)] * (count - len(told)))[: max(count, len(told))]
-        epoch = _Epoch(count, age, user, system, tuple(base))
+        epoch = continued(epoch, count, age, user, system)
         container.values[KEY] = _dump(epoch)
     return _told(epoch, age, user, system)[:count]
+
+
+def continued(epoch: _Epoch, count: int, age: int, user: int, system: int) -> _Epoch:
+    """From now on there are `count` CPUs."""
+    if count == epoch.cpus:
+        return epoch
+    told = _told(epoch, age, user, system)
+    new = [Busy(0, 0, 0)] * (count - len(told))
+    return _Epoch(count, age, user, system, (*told, *new))
 
 
 def _told(epoch: _Epoch, age: int, user: int, system: int) -> list[Busy]:
