@@ -99,6 +99,10 @@ class File(Node):
     """A regular file without a size of its own, as procfs has them."""
 
     mode: int = 0o444
+    slow_write: bool = False  # reading may be `fast`, writing is left to a worker
+
+    def opened(self, container: Container, caller: Caller, write: bool) -> None:
+        """Judge an open for writing beyond its mode, as procfs does. Raises OSError (EACCES)."""
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """`mode`, owned by the container's root."""

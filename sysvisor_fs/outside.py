@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from sysvisor_runc import log
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sysvisor_fs.node import Container
     from sysvisor_fs.options import Options
     from sysvisor_fs.registry import Registry
+
+_TICK = 5.0  # seconds; the kernel's load averages have the same
 
 
 def attend(registry: Registry, options: Options) -> None:
@@ -36,13 +39,15 @@ async def _attend(registry: Registry, options: Options) -> None:
     outward = Outward(registry, options.run_dir, tcp_port=options.tcp_port, inherited=inherited)
     watchdog = loop.create_task(_watchdog())
     loading = loop.create_task(_load(outward))
+    ticking = loop.create_task(_tick(registry, options.tree))
     try:
         await end.wait()
     finally:
         sd_notify.notify(STOPPING=1)
         watchdog.cancel()
         loading.cancel()
-        await asyncio.gather(watchdog, loading, return_exceptions=True)
+        ticking.cancel()
+        await asyncio.gather(watchdog, loading, ticking, return_exceptions=True)
         await outward.close()
 
 
@@ -63,6 +68,17 @@ async def _watchdog() -> None:
     while every:
         sd_notify.notify(WATCHDOG=1)
         await asyncio.sleep(every)
+
+
+async def _tick(registry: Registry, tree: str) -> None:
+    """What the tree wants done now and then, on a thread that may wait."""
+    tick = getattr(sys.modules.get(tree), "tick", None)
+    while tick is not None:
+        await asyncio.sleep(_TICK)
+        try:
+            await asyncio.to_thread(tick, [one for one in registry.containers.values() if one.registered])
+        except Exception as problem:  # noqa: BLE001 - a sample is missed, the next one may do
+            log.error(f"the tree's tick: {type(problem).__name__}: {problem}")
 
 
 def _watch(loop: asyncio.AbstractEventLoop, registry: Registry, container: Container) -> None:

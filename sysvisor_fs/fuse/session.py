@@ -245,6 +245,10 @@ class Session:
             raise _error(errno.ESTALE)
         if isinstance(name.node, Directory):
             raise _error(errno.EISDIR)
+        flags, _ = p.unpack(p.OPEN_IN, request.body)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            # … and more than a mode can say, by the node: a node that is not `fast` may wait.
+            self._file(request, fast).opened(self.container, request.caller, True)
         return p.OPEN_OUT.pack(self.handles.open(self.connection, request.nodeid), p.FOPEN_DIRECT_IO, 0)
 
     def _read(self, request: Request, fast: bool) -> bytes:
@@ -273,6 +277,8 @@ class Session:
         if len(data) < size:
             raise _error(errno.EINVAL)
         file = self._file(request, fast)
+        if fast and file.slow_write:
+            raise Slow
         if file.pollable:
             self._set_trigger(file, request.caller, handle, data[:size])
         elif offset == 0:  # as procfs: a value is written from the beginning, and what comes behind has no effect
