@@ -24,8 +24,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "aio": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise"},
     "criu": {*BOTTOM, "contract", "spec", "plan", "cgroup", "state", "child", "launch", "aio"},
     "cli": {
-        *BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise", "aio", "criu",
-    },
+        *BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child",
+        "launch", "supervise", "aio", "criu",
+    },  # fmt: skip
 }
 # For the type checker only, a lower package may name the values it is handed.
 MAY_NAME = {"spec", "errors"}
