@@ -24,9 +24,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "aio": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise"},
     "criu": {*BOTTOM, "contract", "spec", "plan", "cgroup", "state", "child", "launch", "aio"},
     "cli": {
-        *BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child",
-        "launch", "supervise", "aio", "criu",
-    },  # fmt: skip
+        *BOTTOM,
+        "contract",
+        "spec",
+        "syscont",
+        "plan",
+        "cgroup",
+        "state",
+        "child",
+        "launch",
+        "supervise",
+        "aio",
+        "criu",
+    },
 }
 # For the type checker only, a lower package may name the values it is handed.
 MAY_NAME = {"spec", "errors"}
