@@ -19,6 +19,7 @@ from sysvisor_fs.fuse.session import Session, Trigger
 from sysvisor_fs.node import Container
 from sysvisor_fs.store import check_id
 from sysvisor_runc import log
+from sysvisor_runc.kernel.syscall import SyscallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,8 +186,8 @@ class Registry:
                     raise ValueError(f"not a path below the tree: {path!r}")
                 try:
                     made.append(mount.clone(f"{self._target(container_id)}/{path}"))
-                except FileNotFoundError as error:
-                    raise FileNotFoundError(error.errno, error.strerror, path) from None
+                except SyscallError as error:
+                    raise OSError(error.errno, error.strerror, path) from None  # of the class that its errno has
         except BaseException:
             for fd in made:
                 os.close(fd)
@@ -221,12 +222,13 @@ class Registry:
 
     def _discard(self, container_id: str, link: Link) -> None:
         """Take everything of a container away, as far as it is there."""
-        if container_id in mount.mounted_below(self.mountpoint):
-            mount.unmount(self._target(container_id))
+        # Served no more before it is unmounted: the end of a connection that is served would be an accident.
         if link.fd in self._engine.links:
             self._engine.remove(link)
         elif not link.gone:
             os.close(link.fd)
+        if container_id in mount.mounted_below(self.mountpoint):
+            mount.unmount(self._target(container_id))
         # The holder's was the last descriptor: now the kernel ends the connection.
         self._keeper.drop(_held(link.session.connection))
         try:
