@@ -58,9 +58,10 @@ class Created:
         start: write one byte here to let init go on; -1 after `create`, where exec.fifo does it.
         report: reads what the last stage could not do; end of file once the program runs.
         console: the terminal's master, -1 where there is none or it was sent away.
+        given: the configuration before its conversion.
     """
 
-    __slots__ = ("child", "console", "conversation", "entry", "manager", "plan", "record", "report", "start")
+    __slots__ = ("child", "console", "conversation", "entry", "given", "manager", "plan", "record", "report", "start")
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Created:
         start: int,
         report: int,
         console: int,
+        given: Spec,
     ) -> None:
         self.entry = entry
         self.record = record
@@ -84,6 +86,7 @@ class Created:
         self.start = start
         self.report = report
         self.console = console
+        self.given = given
 
     def state(self, status: str) -> bytes:
         """The container's state for a hook."""
@@ -119,6 +122,7 @@ class _Launch:
         self.traits: Traits | None = None
         self.subid: SubidRecord | None = None
         self.spec: Spec
+        self.given: Spec
         self.entry: Entry
         self.plan: Plan
         self.unit: UnitLaunch | None = None
@@ -135,12 +139,14 @@ class _Launch:
     def prepare(self) -> None:
         """Load the spec, make the state entry, convert, and plan."""
         request = self.request
-        self.spec = self._load()
+        self.spec = self.given = self._load()
         self._check_terminal()
-        store = Store(request.root)
         reached("state")
-        self.entry = store.create(request.container_id)
-        self.undo.push("state directory", self.entry.remove)
+        if request.again is None:
+            self.entry = Store(request.root).create(request.container_id)
+            self.undo.push("state directory", self.entry.remove)
+        else:
+            self.entry = request.again.entry
         if self.syscont:
             self._convert()
         reached("plan")
@@ -149,6 +155,9 @@ class _Launch:
 
             self.unit = unit.UnitLaunch(request, self.spec)
         self.manager = self._place_cgroups()
+        if request.again is not None and self.unit is None:
+            # A relative path counts from the caller's cgroup, which was another one then.
+            self.manager.paths = dict(request.again.record["cgroup"]["paths"])
         self.plan = build.build(self.spec, self._facts())
         resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
         self.settings = cgroup_settings(resources, self.layout.kind)
@@ -176,6 +185,8 @@ class _Launch:
 
     def _load(self) -> Spec:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
+        if self.request.again is not None:
+            return self.request.again.spec
         if self.syscont:
             spec = load(self.bundle, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
             from sysvisor_runc.syscont.settings import is_disabled
@@ -355,6 +366,7 @@ class _Launch:
             start=start_write,
             report=report[0],
             console=driver.console,
+            given=self.given,
         )
 
     def _start_pipe(self) -> tuple[int, int]:
@@ -448,6 +460,8 @@ class _Launch:
             cgroup=cgroup,
             subid=self.subid,
         )
+        if request.again is not None:
+            record["created"] = request.again.record["created"]
         record["initPid"] = child.pid
         record["initStart"] = self.init_start
         record["initHandle"] = handle_of(child.pidfd)

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysvisor_runc.cgroup.systemd import Connect, ServiceManager
-    from sysvisor_runc.state.record import Flags
+    from sysvisor_runc.spec.types import Spec
+    from sysvisor_runc.state.record import Flags, Record
+    from sysvisor_runc.state.store import Entry
 
 
 def _cannot_move(devices: dict[str, str], pid: int) -> Callable[[], object]:
@@ -20,11 +22,29 @@ def _cannot_connect(user: bool) -> ServiceManager:
     raise LaunchError("this launcher cannot talk to systemd")
 
 
+class Again:
+    """A container that is started anew in its own place.
+
+    Attributes:
+        entry: its directory, whose lock is held.
+        spec: its configuration before conversion.
+        record: of its last run.
+    """
+
+    __slots__ = ("entry", "record", "spec")
+
+    def __init__(self, entry: Entry, spec: Spec, record: Record) -> None:
+        self.entry = entry
+        self.spec = spec
+        self.record = record
+
+
 class Request:
     """What the command line asks for.
 
     Attributes:
-        detached: nobody will relay a terminal, so one needs `console_socket`.
+        again: what is to be started anew; None: a new container.
+        detached: nobody will relay a terminal, so one needs `console_socket`, unless a supervisor `keeps_console`.
         immediate: start without waiting for `start` (`run`).
         connect_systemd: opens a connection to the machine's service manager or (True) the caller's own; aio's as well.
         move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
@@ -35,6 +55,7 @@ class Request:
     """
 
     __slots__ = (
+        "again",
         "bundle",
         "connect_systemd",
         "console_socket",
@@ -43,6 +64,7 @@ class Request:
         "detached",
         "flags",
         "immediate",
+        "keeps_console",
         "move_devices",
         "no_new_keyring",
         "no_pivot",
@@ -61,7 +83,9 @@ class Request:
         self.container_id = container_id
         self.bundle = bundle
         self.flags = flags
+        self.again: Again | None = None
         self.detached = True
+        self.keeps_console = False
         self.immediate = False
         self.move_devices: Callable[[dict[str, str], int], Callable[[], object]] = _cannot_move
         self.console_socket = ""
