@@ -21,6 +21,7 @@ from sysvisor_runc.launch.tell import DIRECTORY, Dialogue, NoSupervisor
 from sysvisor_runc.launch.usage import usage
 from sysvisor_runc.state.process import open_init
 from sysvisor_runc.state.running import all_running, find_running
+from sysvisor_runc.state.supervision import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _LAST_WORD = 2.5
 _LOOK = 1.0
 # One that is there and does not answer (it is stopped, perhaps) holds us up for as long as our patience lasts.
 _LEFT_ALONE = 60.0
-# So many looks in a row must miss a container that is to be started again until it counts as deleted.
+# So many looks in a row must find nobody waiting to start it again, until a container has ended for good.
 _MISSING = 5
 
 
@@ -226,15 +227,15 @@ class _Follower:
             self._await_last_word()  # over already
 
     def _look_for_it(self, container_id: str) -> None:
-        """Whether one that is to be started again has been deleted meanwhile."""
+        """Whether one that was to be started again is not any more: it was deleted, or stopped for good."""
         try:
-            self._wish.store.open(container_id).close()
+            with self._wish.store.open(container_id) as entry:
+                known = load(entry)
         except StateError:
-            self._missing += 1
-            if self._missing >= _MISSING:
-                self._finish()
-        else:
-            self._missing = 0
+            known = None
+        self._missing = 0 if known is not None and known["restarting"] else self._missing + 1
+        if self._missing >= _MISSING:
+            self._finish()
 
     # ---- usage and memory
 
@@ -348,6 +349,8 @@ class _Follower:
             return
         if kind in ("exit", "health"):
             self._heard_of_end(kind, event.get("data"))
+        elif kind == "delete" and self._ended:
+            self._finish()
         elif kind in ("start", "restart"):
             self._guarded(self._started_again)
 
