@@ -99,3 +99,18 @@ def test_a_restart_that_is_called_off(runtime: Runtime, sleeper: Bundle) -> None
     assert watching.process.poll() is None
     runtime("delete", "--force", name)
     assert watching.wait(60).returncode == 0
+
+
+def test_a_restart_without_the_supervisor_of_before(runtime: Runtime, sleeper: Bundle) -> None:
+    """The container dies while its supervisor is dead: the next one starts it again, and `events` has waited for it."""
+    name = runtime.id()
+    runtime("run", "--detach", "--restart", "always", "--bundle", sleeper.path, name)
+    watching = runtime.start_background("events", "--since", "0", name)
+    wait_for(watching, "start")
+    os.kill(json.loads(runtime("supervisor", "--status").stdout)["pid"], signal.SIGKILL)
+    kill_init(runtime, name)
+    runtime("run", "--detach", "--bundle", sleeper.path, runtime.id())
+    wait_for(watching, "restart")
+    assert watching.process.poll() is None
+    runtime("delete", "--force", name)
+    assert watching.wait(60).returncode == 0
