@@ -111,9 +111,8 @@ build: ## write what is generated: the build tags
 docs: ## renew docs/man and contrib/completions from the table of commands
 	@$(PYTHON) -m sysvisor_runc.cli.docs
 
-proto: ## stubs of proto/sysvisor_fs.proto (comes with sysvisor-fs)
-	@if [ -e proto/sysvisor_fs.proto ]; then $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. proto/sysvisor_fs.proto; \
-	else echo 'proto: nothing to do yet, the contract comes with sysvisor-fs'; fi
+proto: $(VENV)/.dev ## renew the messages of proto/*.proto in sysvisor_runc/contract
+	@$(BIN)/python tools/proto.py
 
 install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages and completions
 	@[ -n '$(DESTDIR)' ] || tools/debian-packages base

@@ -139,9 +139,13 @@ ENVIRONMENT = (
     ("XDG_RUNTIME_DIR", "Holds the state of containers for an ordinary user, unless `--root` is given."),
     (
         "LISTEN_FDS",
-        "Number of sockets, from file descriptor 3, that are handed on to the container (socket activation).",
+        "Number of sockets, from file descriptor 3, that are handed on to the container's init (socket activation), "
+        "with LISTEN_FDNAMES, if LISTEN_PID is this process.",
     ),
-    ("NOTIFY_SOCKET", "Where to tell systemd that the container's init is ready."),
+    (
+        "NOTIFY_SOCKET",
+        "Where systemd listens: it gets what the container tells it at /run/notify/notify.sock, its own NOTIFY_SOCKET.",
+    ),
     (
         "SYSVISOR_RUNC_LOOP",
         "asyncio or uvloop: what relays a terminal in the foreground. uvloop is faster once it runs and slower to "

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cli.parse import Options
     from sysvisor_runc.launch.create import Created
+    from sysvisor_runc.launch.notify import Proxy
     from sysvisor_runc.launch.request import Request
     from sysvisor_runc.state.supervision import Restart
 
@@ -44,10 +45,11 @@ def run(options: Options) -> int:
     hold_back()
     with UndoStack() as undo:
         created = create(request, undo)
+        proxy = request.service.listen(created.entry) if request.service else None
         if request.detached:
-            _detach(created, request, options, undo, supervised=supervised)
+            _detach(created, request, options, undo, proxy, supervised=supervised)
             return 0
-        code = _attended(created, undo)
+        code = _attended(created, undo, proxy)
     if not options.flag("keep"):
         _clean_up(created)
     created.entry.close()
@@ -63,10 +65,14 @@ def _is_supervised(options: Options) -> bool:
     return options.flag("detach") and not options.flag("no-supervisor")
 
 
-def _detach(created: Created, request: Request, options: Options, undo: UndoStack, *, supervised: bool) -> None:
+def _detach(
+    created: Created, request: Request, options: Options, undo: UndoStack, proxy: Proxy | None, *, supervised: bool
+) -> None:
     """Start the container and leave it to itself or its supervisor."""
     if not supervised:
         release(created)
+        if proxy:
+            proxy.wait_ready(created.child)
         undo.keep()
         created.entry.close()
         return
@@ -74,6 +80,8 @@ def _detach(created: Created, request: Request, options: Options, undo: UndoStac
 
     must = begin(created, request, _restart(options))
     release(created)
+    if proxy:
+        proxy.wait_ready(created.child)
     if not must:
         undo.keep()
     hand_over(request.root, request.container_id, created.child.pidfd, created.console, must=must)
@@ -96,7 +104,7 @@ def _restart(options: Options) -> Restart | None:
     return parse_policy(text, delay, "--restart")
 
 
-def _attended(created: Created, undo: UndoStack) -> int:
+def _attended(created: Created, undo: UndoStack, proxy: Proxy | None) -> int:
     """Start the container with our signals going to it, and wait for its end."""
     from sysvisor_runc.launch import foreground
 
@@ -104,10 +112,10 @@ def _attended(created: Created, undo: UndoStack) -> int:
     if created.console >= 0:
         from sysvisor_runc.aio.foreground import relay
 
-        code = relay(created.child, created.console, signal_fd, lambda: release(created))
+        code = relay(created.child, created.console, signal_fd, lambda: release(created), proxy)
     else:
         release(created)
-        code = foreground.wait_forwarding(created.child, signal_fd)
+        code = (proxy or foreground).wait_forwarding(created.child, signal_fd)
         os.close(signal_fd)
     undo.keep()
     created.child.close()

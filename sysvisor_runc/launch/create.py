@@ -101,13 +101,13 @@ def create(request: Request, undo: UndoStack) -> Created:
     Raises:
         SysvisorError: something failed; nothing is left behind once `undo` is unwound.
     """
-    launch = _Launch(request, undo)
+    launch = Launch(request, undo)
     launch.prepare()
     launch.acquire()
     return launch.converse()
 
 
-class _Launch:
+class Launch:
     """One launch: the values that its steps hand to each other."""
 
     def __init__(self, request: Request, undo: UndoStack) -> None:
@@ -158,7 +158,8 @@ class _Launch:
         if request.again is not None and self.unit is None:
             # A relative path counts from the caller's cgroup, which was another one then.
             self.manager.paths = dict(request.again.record["cgroup"]["paths"])
-        self.plan = build.build(self.spec, self._facts())
+        spec = request.service.prepare(self.spec, self.entry) if request.service else self.spec
+        self.plan = build.build(spec, self._facts())
         resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
         self.settings = cgroup_settings(resources, self.layout.kind)
         self.plan.settings = self.settings
@@ -344,7 +345,7 @@ class _Launch:
                 os.close(fd)
         child_end.close()
         # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
-        self._init_is(child.pid)
+        self.init_is(child.pid)
         if self.unit is not None:
             self._start_unit(self.unit, child.pid)
         self._after_clone(child)
@@ -355,7 +356,7 @@ class _Launch:
         if self.plan.scheduler is not None:
             # Now that it is in its cgroup: a cpuset and some policies exclude each other (sched_setattr(2), EPERM).
             limits.set_scheduler(child.pid, self.plan.scheduler)
-        self._commit_record(child)
+        self.commit_record(child)
         return Created(
             self.entry,
             self.record,
@@ -422,12 +423,12 @@ class _Launch:
         driver = Driver(self.request, self.spec, self.plan, self.bundle, child=child, host=host, report=report)
 
         def adopted() -> None:
-            self._init_is(child.pid)
-            self._stage_record(child)
+            self.init_is(child.pid)
+            self.stage_record(child)
 
         try:
             # The record is staged meanwhile: that costs as much as a dozen mounts.
-            driver.drive(lambda: self._stage_record(child), adopted)
+            driver.drive(lambda: self.stage_record(child), adopted)
         except InitVanished as error:
             from sysvisor_runc.cgroup.oom import explain
 
@@ -436,12 +437,12 @@ class _Launch:
 
     # ---- what stays
 
-    def _init_is(self, pid: int) -> None:
+    def init_is(self, pid: int) -> None:
         """Note which process is init, for `delete --force`, should we be killed from here on."""
         self.init_start = start_time(pid)
         notes.note(self.entry, "init", f"{pid} {self.init_start}")
 
-    def _stage_record(self, child: Child) -> None:
+    def stage_record(self, child: Child) -> None:
         request = self.request
         cgroup: CgroupRecord = {"driver": "cgroupfs", "paths": self.manager.paths, "leaf": ""}
         if self.unit is not None:
@@ -478,7 +479,7 @@ class _Launch:
         self.record = record
         self.entry.stage(record)
 
-    def _commit_record(self, child: Child) -> None:
+    def commit_record(self, child: Child) -> None:
         reached("ready")
         request = self.request
         self.entry.commit()

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysvisor_runc.cgroup.systemd import Connect, ServiceManager
+    from sysvisor_runc.launch.service import Service
     from sysvisor_runc.spec.types import Spec
-    from sysvisor_runc.state.record import Flags, Record
+    from sysvisor_runc.state.record import Flags, Record, SubidRecord
     from sysvisor_runc.state.store import Entry
 
 
@@ -50,7 +51,9 @@ class Request:
         move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
             takes them back; aio's, which launch may not import.
         flags: the global flags to store with the container.
+        service: what the service manager that started us has for the container, if one did.
         credentials: name to data, for a system container's init.
+        subid: the range of ids that it must be, for a restore; None for any.
         uid_shift: "idmap", "chown" or "none".
     """
 
@@ -73,6 +76,8 @@ class Request:
         "preserve_fds",
         "root",
         "rootless",
+        "service",
+        "subid",
         "syscont",
         "systemd_cgroup",
         "uid_shift",
@@ -94,9 +99,11 @@ class Request:
         self.no_pivot = False
         self.no_new_keyring = False
         self.preserve_fds = 0
+        self.service: Service | None = None
         self.syscont = True
         self.systemd_cgroup = False
         self.connect_systemd: Connect = _cannot_connect
         self.rootless: bool | None = None
         self.credentials: dict[str, bytes] = {}
+        self.subid: SubidRecord | None = None
         self.uid_shift = "idmap"

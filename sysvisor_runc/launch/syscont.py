@@ -57,7 +57,7 @@ def convert_spec(
         from sysvisor_runc.state.subid import allocate, free
 
         reached("ids")
-        subid = allocate(entry.path)
+        subid = allocate(entry.path, wanted=request.subid)
         taken = subid
         undo.push("subordinate ids", lambda: free(entry.path, taken))
     facts = _gather(spec, request, bundle, layout, subid)
