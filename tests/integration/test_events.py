@@ -270,6 +270,29 @@ def test_commands_are_told_of(runtime: Runtime, sleeper: Bundle, fed: Feeder) ->
     assert kept == told[4:]
 
 
+def test_a_reader_that_pauses(runtime: Runtime, fed: Feeder) -> None:
+    """It holds up nobody; when it reads on it is told where and how much is missing, and then what is new."""
+    reader, writer = os.pipe()
+    watching = runtime.start_background("events", "--all", stdout=writer)
+    os.close(writer)
+    wait_until(lambda: fed.readers() == 1, 30, "the reader")
+    count = 20_000
+    fed.flood("box", count)
+    told, missing = 0, 0
+    with open(reader) as lines:
+        for line in lines:
+            event = json.loads(line)
+            missing += event["count"] if event["type"] == "dropped" else 0
+            told += event["type"] == "health"
+            if told + missing == count:
+                break
+        assert missing > 0
+        last = fed.publish("health", "box")
+        assert json.loads(lines.readline())["seq"] == last
+    watching.process.kill()
+    watching.wait()
+
+
 def test_the_last_word_is_waited_for(runtime: Runtime, sleeper: Bundle, fed: Feeder) -> None:
     """Not an exit without its code, nor one with a restart to follow; the end of the container is."""
     name = up(runtime, sleeper)
