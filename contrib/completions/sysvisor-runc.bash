@@ -36,7 +36,7 @@ _sysvisor_runc_flags() {
     case $1 in
         '') _sysvisor_runc_words '--debug --log --log-format --root --systemd-cgroup --rootless --criu --no-sysvisor-fs --no-syscont --help -h --version -v' ;;
         checkpoint) _sysvisor_runc_words '--image-path --work-path --tcp-established --ext-unix-sk --shell-job --lazy-pages --file-locks --manage-cgroups-mode --empty-ns --auto-dedup --parent-path --leave-running --tcp-skip-in-flight --link-remap --status-fd --page-server --pre-dump' ;;
-        create) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift' ;;
+        create) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift --cpuset-from-quota' ;;
         delete) _sysvisor_runc_words '--force -f' ;;
         events) _sysvisor_runc_words '--interval --stats --all -a --since --format -f' ;;
         exec) _sysvisor_runc_words '--console-socket --pidfd-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --cgroup --ignore-paused' ;;
@@ -48,7 +48,7 @@ _sysvisor_runc_flags() {
         ps) _sysvisor_runc_words '--format -f' ;;
         restore) _sysvisor_runc_words '--console-socket --bundle -b --detach -d --pid-file --no-subreaper --no-pivot --image-path --work-path --tcp-established --ext-unix-sk --shell-job --lazy-pages --file-locks --manage-cgroups-mode --empty-ns --auto-dedup --lsm-profile --lsm-mount-context' ;;
         resume) _sysvisor_runc_words '' ;;
-        run) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift --detach -d --keep --no-subreaper' ;;
+        run) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift --cpuset-from-quota --detach -d --keep --no-subreaper' ;;
         spec) _sysvisor_runc_words '--bundle -b --rootless --id-map -m' ;;
         start) _sysvisor_runc_words '' ;;
         state) _sysvisor_runc_words '' ;;

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
-    from sysvisor_runc.aio.control import Handler
+    from sysvisor_runc.aio.control import Answer, Call, Handler
+    from sysvisor_runc.aio.fs import Caller
     from sysvisor_runc.aio.loop import AbstractEventLoop, TimerHandle
 
 LINGER = 2.0
@@ -101,6 +102,7 @@ class _Residence:
         self._lock = lock
         self._linger = linger
         self._timer: TimerHandle | None = None
+        self._fs_caller: Caller | None = None
         self._look: TimerHandle | None = None
         descriptors = raise_descriptor_limit()
         self._signals = SignalSource(loop, block_signals(), self._signalled)
@@ -124,7 +126,19 @@ class _Residence:
         self._changed()
 
     def _handlers(self) -> dict[str, Handler]:
-        return operations.handlers(self._supervisor, self._end) | feed.handlers(self._journal)
+        own = operations.handlers(self._supervisor, self._end) | feed.handlers(self._journal)
+        return {**own, "fs": self._fs}
+
+    async def _fs(self, call: Call) -> Answer:
+        """A call of sysvisor-fs for a command; gRPC is loaded for the first one, and its channel stays warm."""
+        if self._fs_caller is None:
+            from sysvisor_runc.aio.fs import Caller
+
+            self._fs_caller = Caller()
+        caller = self._fs_caller
+        if call.request.get("call") == "prepare":
+            call.connection.closed = lambda: caller.abandon(str(call.request.get("id")))
+        return await caller.carry_out(call.request)
 
     def _stored_terminals(self) -> dict[str, int]:
         """The masters that the service manager kept for us, by container id."""
@@ -161,7 +175,8 @@ class _Residence:
                 os.waitpid(pid, os.WNOHANG)
 
     def _busy(self) -> bool:
-        return self._supervisor.busy() or bool(self._server.connections)
+        insisting = self._fs_caller is not None and self._fs_caller.insisting
+        return self._supervisor.busy() or bool(self._server.connections) or insisting
 
     def _changed(self) -> None:
         """Begin to linger where there is nothing left to do, or stop that."""
@@ -223,6 +238,8 @@ class _Residence:
         await asyncio.sleep(0)
         self._server.close()
         self._oom.close()
+        if self._fs_caller is not None:
+            await self._fs_caller.close()
         self._supervisor.close()
         await self._manager.barrier(1)
         self._manager.close()

@@ -51,12 +51,14 @@ class Wiring:
         state: the container's state for hooks, as JSON with the pid to be filled in by `pid_mark`.
         leaf: v2: `cgroup.procs` of the delegated leaf, joined once the cgroup namespace is unshared; -1: none.
         late: a socket that brings `join`, `leaf` and more trees where the cgroups are made after the clone, or -1.
+        fs_socket: a socket that brings the mounts of sysvisor-fs, or -1.
         pid_ns: the pid namespace that the last stage joins; -1: the child lives in the container's from the start.
         reached: called with the name of each step, for fault injection; None in ordinary runs.
     """
 
     __slots__ = (
         "channel",
+        "fs_socket",
         "join",
         "last_cap",
         "late",
@@ -79,6 +81,7 @@ class Wiring:
         self.leaf = -1
         self.pid_ns = -1
         self.late = -1
+        self.fs_socket = -1
         self.state: Callable[[str], bytes] = lambda status: b"{}"
         self.reached: Callable[[str], None] | None = None
 
@@ -149,7 +152,8 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     if plan.own_trees:
         _without_privileges(plan, wiring)
     rootfs = Rootfs(-1, -1, wiring.trees, wiring.pid_ns)
-    rootfs.have_idmapped = lambda tree, number: _ask(channel, messages.IDMAP, f"{tree} {number}")
+    rootfs.ask_host = lambda kind, text: _ask(channel, kind, text)
+    rootfs.fs_socket = wiring.fs_socket
     rootfs.proc = _private_proc(plan)
     if time_offsets >= 0:
         from sysvisor_runc.child import clocks  # loaded before the seal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cli.create import request_from
+from sysvisor_runc.cli.fsagent import serve_fs_agent
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.errors import UsageError
 from sysvisor_runc.launch import destroy
@@ -125,6 +126,6 @@ def _attended(created: Created, undo: UndoStack, proxy: Proxy | None) -> int:
 def _clean_up(created: Created) -> None:
     try:
         with created.entry.lock():
-            destroy.destroy(created.entry, created.record, connect)
+            destroy.destroy(created.entry, created.record, connect, serve_fs_agent=serve_fs_agent)
     except NoSuchContainer:
         pass  # `delete --force` was faster

@@ -65,6 +65,7 @@ _SYSCONT: tuple[Flag, ...] = (
     ("load-credential", "", TEXTS, "ID:PATH", "", "pass the content of a file as a credential to the container's init"),
     ("uid-shift", "", CHOICE, "idmap|chown|none", "idmap",
      "how the rootfs comes to belong to the container's root; chown changes the files themselves"),
+    ("cpuset-from-quota", "", BOOL, "", "", "narrow the CPUs to as many as the quota is worth, for nproc's sake"),
 )  # fmt: skip
 
 _CREATE = (_BUNDLE, _CONSOLE_SOCKET, _PIDFD_SOCKET, _PID_FILE, _NO_PIVOT, _NO_NEW_KEYRING, _PRESERVE_FDS, *_SYSCONT)

@@ -16,7 +16,7 @@ from sysvisor_runc.launch import destroy
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.release import release
 from sysvisor_runc.launch.request import Again, Request
-from sysvisor_runc.launch.supervised import hand_over
+from sysvisor_runc.launch.supervised import hand_over, program
 from sysvisor_runc.launch.undo import UndoStack
 from sysvisor_runc.state import supervision
 from sysvisor_runc.state.observe import observe
@@ -188,6 +188,10 @@ def _start(
     move_devices: Callable[[dict[str, str], int], Callable[[], object]],
 ) -> None:
     destroy.dismantle(record, connect, force=True)
+    if "sysvisorFs" in record:
+        from sysvisor_runc.launch.fsend import unregister
+
+        unregister(record["sysvisorFs"], record["id"], root, None)
     destroy.poststop(record)
     request = _request(root, record, stored)
     request.connect_systemd = connect
@@ -209,6 +213,8 @@ def _request(root: str, record: Record, stored: dict[str, object]) -> Request:
     request.keeps_console = True
     request.syscont = record["syscont"]
     request.systemd_cgroup = bool(stored.get("systemdCgroup"))
+    request.fs = "sysvisorFs" in record
+    request.fs_program = os.path.join(os.path.dirname(os.path.realpath(program()[-1])), "sysvisor-fs")
     rootless = stored.get("rootless")
     request.rootless = rootless if isinstance(rootless, bool) else None
     request.no_pivot = flags.get("noPivot", False)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.cgroup.settings import Setting, UsageCheck
     from sysvisor_runc.launch.child import Child
     from sysvisor_runc.launch.conversation import Conversation
+    from sysvisor_runc.launch.fs import FsLaunch
     from sysvisor_runc.launch.request import Request
     from sysvisor_runc.launch.undo import UndoStack
     from sysvisor_runc.launch.unit import UnitLaunch
@@ -59,9 +60,12 @@ class Created:
         report: reads what the last stage could not do; end of file once the program runs.
         console: the terminal's master, -1 where there is none or it was sent away.
         given: the configuration before its conversion.
+        fs: what is registered with sysvisor-fs, to be kept once the launch has succeeded.
     """
 
-    __slots__ = ("child", "console", "conversation", "entry", "given", "manager", "plan", "record", "report", "start")
+    __slots__ = (
+        "child", "console", "conversation", "entry", "fs", "given", "manager", "plan", "record", "report", "start",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Created:
         report: int,
         console: int,
         given: Spec,
+        fs: FsLaunch | None = None,
     ) -> None:
         self.entry = entry
         self.record = record
@@ -87,6 +92,7 @@ class Created:
         self.report = report
         self.console = console
         self.given = given
+        self.fs = fs
 
     def state(self, status: str) -> bytes:
         """The container's state for a hook."""
@@ -120,6 +126,7 @@ class Launch:
         self.rootless = os.geteuid() != 0 if request.rootless is None else request.rootless
         self.unprivileged = not capget()[0] >> 21 & 1  # CAP_SYS_ADMIN
         self.traits: Traits | None = None
+        self.fs: FsLaunch | None = None
         self.subid: SubidRecord | None = None
         self.spec: Spec
         self.given: Spec
@@ -200,7 +207,12 @@ class Launch:
     def _convert(self) -> None:
         from sysvisor_runc.launch.syscont import convert_spec
 
-        converted = convert_spec(self.spec, self.request, self.bundle, self.layout, self.entry, self.undo)
+        if self.request.fs:
+            from sysvisor_runc.launch.fs import FsLaunch
+
+            self.fs = FsLaunch(self.request, self.entry, self.spec, self.undo)
+        mountpoint = None if self.fs is None else self.fs.mountpoint
+        converted = convert_spec(self.spec, self.request, self.bundle, self.layout, self.entry, self.undo, mountpoint)
         self.spec, self.traits, self.subid = converted
 
     def _check_terminal(self) -> None:
@@ -345,10 +357,13 @@ class Launch:
             close_in_child.append(start_write)
         if self.unit is not None:
             close_in_child += self.unit.descriptors()
+        if self.fs is not None:
+            wiring.fs_socket = self.fs.child_end()
+            close_in_child += self.fs.descriptors()
         child = clone_child(self.plan, wiring, cgroup_fd, close_in_child, host)
         self.undo.push("init", child.kill)
         reached("init")
-        for fd in (*wiring.join, report[1], start_read, wiring.leaf, wiring.late, cgroup_fd):
+        for fd in (*wiring.join, report[1], start_read, wiring.leaf, wiring.late, wiring.fs_socket, cgroup_fd):
             if fd is not None and fd >= 0:
                 os.close(fd)
         child_end.close()
@@ -376,6 +391,7 @@ class Launch:
             report=report[0],
             console=driver.console,
             given=self.given,
+            fs=self.fs,
         )
 
     def _start_pipe(self) -> tuple[int, int]:
@@ -429,6 +445,8 @@ class Launch:
 
     def _drive(self, host: messages.Channel, child: Child, report: int) -> Driver:
         driver = Driver(self.request, self.spec, self.plan, self.bundle, child=child, host=host, report=report)
+        if self.fs is not None and self.traits is not None:
+            driver.fs = self.fs.conversing(self.plan, child, self.spec, self.traits)
 
         def adopted() -> None:
             self.init_is(child.pid)
@@ -484,6 +502,8 @@ class Launch:
             from sysvisor_runc.launch.overlay import record_overlay
 
             record_overlay(record, self.plan.overlay, self.opened[self.plan.child.rootfs_tree])
+        if self.fs is not None:
+            record["sysvisorFs"] = self.fs.record
         if self.traits is not None and self.traits.init_kind != "program":
             record["initKind"] = self.traits.init_kind
             if self.traits.stop_signal is not None:
@@ -492,6 +512,8 @@ class Launch:
         self.entry.stage(record)
 
     def commit_record(self, child: Child) -> None:
+        if self.fs is not None:
+            self.fs.finish()
         reached("ready")
         request = self.request
         self.entry.commit()

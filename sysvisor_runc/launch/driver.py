@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 
 class Driver:
-    """Attributes: `console`, the terminal's master once the child has sent it, -1 where it was handed on or is none."""
+    """Attributes:
 
-    __slots__ = ("_bundle", "_child", "_host", "_plan", "_report", "_request", "_spec", "console", "conversation")
+    console: the terminal's master once the child has sent it, -1 where it was handed on or is none.
+    fs: does what the child asks of sysvisor-fs.
+    """
+
+    __slots__ = ("_bundle", "_child", "_host", "_plan", "_report", "_request", "_spec", "console", "conversation", "fs")
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Driver:
         self._report = report
         self.conversation = Conversation()
         self.console = -1
+        self.fs: Callable[[bytes], None] | None = None
 
     def drive(self, meanwhile: Callable[[], object], adopted: Callable[[], object]) -> None:
         """Let the child go and serve it until the last stage stands.
@@ -88,6 +93,9 @@ class Driver:
                 from sysvisor_runc.launch.listener import hand_over
 
                 hand_over(self._plan.seccomp, self._child, payload, self._state())
+            elif kind in (messages.FS_TREES, messages.FS_REGISTER):
+                if self.fs is not None:
+                    self.fs(kind)
             elif kind == messages.IDMAP:
                 trees.idmap_of_child(self._plan.inner_trees, self._child.pid, self._child.pidfd, payload)
             self._host.send(messages.GO_ON)

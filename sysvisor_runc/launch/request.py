@@ -50,9 +50,12 @@ class Request:
         connect_systemd: opens a connection to the machine's service manager or (True) the caller's own; aio's as well.
         move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
             takes them back; aio's, which launch may not import.
+        fs: with sysvisor-fs, whose program is at `fs_program`; `serve_fs_agent` makes the calls, in a process that is
+            forked for it, that come in at a descriptor; aio's as well, None: only a supervisor makes them.
         flags: the global flags to store with the container.
         service: what the service manager that started us has for the container, if one did.
         credentials: name to data, for a system container's init.
+        cpuset_from_quota: narrow the cpuset to as many CPUs as the quota is worth.
         subid: the range of ids that it must be, for a restore; None for any.
         uid_shift: "idmap", "chown" or "none".
     """
@@ -63,9 +66,12 @@ class Request:
         "connect_systemd",
         "console_socket",
         "container_id",
+        "cpuset_from_quota",
         "credentials",
         "detached",
         "flags",
+        "fs",
+        "fs_program",
         "immediate",
         "keeps_console",
         "move_devices",
@@ -76,6 +82,7 @@ class Request:
         "preserve_fds",
         "root",
         "rootless",
+        "serve_fs_agent",
         "service",
         "subid",
         "syscont",
@@ -101,9 +108,13 @@ class Request:
         self.preserve_fds = 0
         self.service: Service | None = None
         self.syscont = True
+        self.fs = False
+        self.fs_program = ""
+        self.serve_fs_agent: Callable[[int], None] | None = None
         self.systemd_cgroup = False
         self.connect_systemd: Connect = _cannot_connect
         self.rootless: bool | None = None
         self.credentials: dict[str, bytes] = {}
         self.subid: SubidRecord | None = None
         self.uid_shift = "idmap"
+        self.cpuset_from_quota = False

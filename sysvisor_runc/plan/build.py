@@ -148,33 +148,29 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     )
     mounts.in_userns = child.new_user
     mounts.rootfs = plan.rootfs.rstrip("/")
-    # pivot_root(2) takes no shared mount: the root itself is made shared once it is the root.
-    root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=default or m.MS_SLAVE)
-    if facts.traits is not None and facts.traits.rootfs_idmap:
-        root.idmap = "container"
-    if facts.traits is not None and facts.traits.rootfs_layers is not None:
-        from sysvisor_runc.plan.overlay import overlay_tree
-
-        root = plan.overlay = overlay_tree(plan, facts.traits, root.propagation)
+    root = _root_tree(plan, facts.traits, default or m.MS_SLAVE)
     child.rootfs = plan.rootfs
     child.rootfs_tree = mounts.tree(root)
-    for index, mount in enumerate(spec.get("mounts") or ()):
-        mounts.add(mount, f"mounts[{index}]")
-    if (child.new_mount or mounts.operations) and not mounts.has_dev_bind:
-        covered = {clean(mount["destination"]) for mount in spec.get("mounts") or ()}
-        devices = linux.get("devices") or []
-        bind = child.new_user or not facts.may_mknod
-        mounts.operations += device_operations(devices, bind=bind, mounted=covered)
-        if facts.traits is not None and facts.traits.host_nodes and plan.uid_mappings:
-            from sysvisor_runc.plan.nodes import make_on_host
+    entries = [(mount, f"mounts[{index}]") for index, mount in enumerate(spec.get("mounts") or ())]
+    by_daemon = deferred = entries[:0]
+    traits = facts.traits
+    if traits is not None and traits.fs_mounts:
+        from sysvisor_runc.plan.served import split
 
-            make_on_host(mounts, plan.uid_mappings, plan.gid_mappings)
+        entries, by_daemon, deferred = split(entries, traits)
+    for mount, where in entries:
+        mounts.add(mount, where)
+    _devices(plan, mounts, spec, facts)
     if plan.clone_flags & ns.CLONE_NEWUSER and plan.join:
         from sysvisor_runc.plan.foreign import mount_from_host
 
         mount_from_host(plan, mounts)
-    if facts.traits is not None:
-        _interface(mounts, facts.traits)
+    if traits is not None:
+        _interface(mounts, traits)
+        if by_daemon:
+            from sysvisor_runc.plan.served import add
+
+            plan.fs_paths = add(mounts, by_daemon, deferred, traits)
     child.operations = mounts.operations
     child.finish = [
         *mounts.finish,
@@ -188,6 +184,34 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
         child.root_propagation = m.MS_SHARED | m.MS_REC
     plan.trees = mounts.trees
     plan.inner_trees = mounts.inner_trees
+
+
+def _root_tree(plan: Plan, traits: Traits | None, propagation: int) -> Tree:
+    """The root file system, as one mount or as layers."""
+    # pivot_root(2) takes no shared mount: the root itself is made shared once it is the root.
+    root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=propagation)
+    if traits is not None and traits.rootfs_idmap:
+        root.idmap = "container"
+    if traits is not None and traits.rootfs_layers is not None:
+        from sysvisor_runc.plan.overlay import overlay_tree
+
+        root = plan.overlay = overlay_tree(plan, traits, root.propagation)
+    return root
+
+
+def _devices(plan: Plan, mounts: MountPlan, spec: Spec, facts: Facts) -> None:
+    """The nodes of /dev, unless /dev is all somebody else's."""
+    child = plan.child
+    if not (child.new_mount or mounts.operations) or mounts.has_dev_bind:
+        return
+    covered = {clean(mount["destination"]) for mount in spec.get("mounts") or ()}
+    devices = (spec.get("linux") or {}).get("devices") or []
+    bind = child.new_user or not facts.may_mknod
+    mounts.operations += device_operations(devices, bind=bind, mounted=covered)
+    if facts.traits is not None and facts.traits.host_nodes and plan.uid_mappings:
+        from sysvisor_runc.plan.nodes import make_on_host
+
+        make_on_host(mounts, plan.uid_mappings, plan.gid_mappings)
 
 
 def _once(paths: list[str] | None) -> list[str]:

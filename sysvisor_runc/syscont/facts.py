@@ -57,6 +57,7 @@ class HostFacts:
         "cgroup",
         "container_id",
         "container_uuid",
+        "cpus",
         "credentials",
         "destinations",
         "filesystems",
@@ -115,7 +116,7 @@ class HostFacts:
     ) -> None:
         self.container_id = container_id
         self.rootfs_path, self.rootfs = rootfs_path, rootfs
-        self.kernel = kernel
+        self.kernel, self.args0 = kernel, args0
         self.capabilities, self.cap_names = capabilities, cap_names
         self.container_uuid = container_uuid
         self.oom_score_adj = oom_score_adj
@@ -123,14 +124,14 @@ class HostFacts:
         self.id_range, self.own_ids, self.joined_ids = id_range, own_ids, joined_ids
         self.namespaces, self.ns_shared, self.ns_ours = namespaces, ns_shared or {}, ns_ours or {}
         self.sources, self.destinations = sources or {}, destinations or {}
-        self.args0, self.host_paths = args0, host_paths
-        self.rootfs_dirs = rootfs_dirs
+        self.host_paths, self.rootfs_dirs = host_paths, rootfs_dirs
         self.filesystems = filesystems
         self.cgroup, self.fs_mountpoint = cgroup, fs_mountpoint
         self.os_release = os_release
         self.credentials = credentials or {}
         self.may_mknod, self.machine_devices = may_mknod, machine_devices or {}
         self.uid_shift = uid_shift
+        self.cpus: tuple[int, ...] = ()  # those that the caller may use
 
 
 def kernel_version(release: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = tuple(ROOT / name for name in ("sysvisor_runc", "sysvisor_fs") if (ROOT / name).is_dir())
-GENERATED = ("_pb2.py", "_pb2_grpc.py", "_build.py")
+GENERATED = ("_pb2.py", "_build.py")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}

@@ -1,0 +1,74 @@
+"""What the daemon's outward half (gRPC, control socket, metrics) asks of its registry.
+
+The registry is called on the event loop and answers within milliseconds. Its failures are the exceptions below,
+ValueError for an argument that is none, and OSError for what the kernel refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+class AlreadyRegistered(Exception):
+    """A container of this id is served already."""
+
+
+class NotRegistered(Exception):
+    """No container of this id is served."""
+
+
+if TYPE_CHECKING:
+    from typing import Protocol, TypedDict
+
+    Ids = tuple[int, int]  # first, size
+
+    class ContainerStatus(TypedDict):
+        """One container: `initPid` 0 before its registration, `requests` answered for it."""
+
+        id: str
+        initPid: int
+        requests: int
+
+    class FileStatus(TypedDict):
+        """One path for all containers together: how often, how long in total and at most, in seconds."""
+
+        path: str
+        requests: int
+        seconds: float
+        slowest: float
+
+    class Status(TypedDict):
+        """The daemon at a moment: `started` and all times in seconds, the former since the epoch."""
+
+        pid: int
+        started: float
+        requests: int
+        containers: list[ContainerStatus]
+        files: list[FileStatus]
+
+    class Registry(Protocol):
+        """The containers that the daemon serves."""
+
+        mountpoint: str
+
+        # Have a tree for it; NotRegistered where `netns` cannot be read.
+        def pre_register(self, container_id: str, netns: str = "") -> None: ...
+        # Learn who it is; pre-registers it where nobody did. ProcessLookupError: init has ended.
+        def register(
+            self,
+            container_id: str,
+            *,
+            init_pid: int,
+            uid: Ids,
+            gid: Ids,
+            proc_ro_paths: tuple[str, ...] = (),
+            proc_mask_paths: tuple[str, ...] = (),
+            netns: str = "",
+        ) -> None: ...
+        def update(self, container_id: str, ctime_ns: int) -> None: ...
+        def unregister(self, container_id: str) -> None: ...
+        # Detached clones of these paths below its tree, the caller's to close. FileNotFoundError names one not there.
+        def trees(self, container_id: str, paths: list[str]) -> list[int]: ...
+        # Whether it is not known (any more): one whose init has ended is forgotten now.
+        def settle(self, container_id: str) -> bool: ...
+        def status(self) -> Status: ...

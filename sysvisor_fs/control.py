@@ -1,0 +1,155 @@
+"""The control socket: questions that need no gRPC, and descriptors, which gRPC cannot carry.
+
+SOCK_SEQPACKET: a packet is one JSON object, a request or its answer. Nothing in here waits, so a connection needs no
+task: a packet comes in, the answer goes out.
+
+    {"op": "mountpoint"}                          → {"ok": true, "mountpoint": "…"}
+    {"op": "trees", "id": ID, "paths": ["…", …]}  → {"ok": true, "served": [INDEX, …]} and as many descriptors
+    {"op": "settle", "id": ID}                    → {"ok": true, "gone": BOOL}
+    {"op": "status"}                              → {"ok": true, "status": {…}}
+    {"op": "metrics"}                             → {"ok": true, "metrics": "…"}
+
+A failure is {"error": TEXT}.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import errno
+import json
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from sysvisor_fs.contract import NotRegistered
+from sysvisor_fs.door import is_welcome
+from sysvisor_runc import log
+from sysvisor_runc.contract.names import PACKET_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysvisor_fs.contract import Registry
+
+    Answer = tuple[dict[str, object], list[int]]
+
+_CONNECTIONS = 1024
+_PATHS_MAX = 128  # and so descriptors in one packet (SCM_MAX_FD is 253)
+_SO_SNDBUFFORCE = 32  # socket(7); not in the socket module
+_SEND_BUFFER = 1 << 20  # a status of a thousand containers is one packet
+
+
+class Control:
+    """Serves one listening socket."""
+
+    def __init__(self, listener: socket.socket, registry: Registry, metrics: Callable[[], str]) -> None:
+        self._listener = listener
+        self._connections: set[socket.socket] = set()
+        self._ops: dict[object, Callable[[dict[str, object]], Answer]] = {
+            "mountpoint": lambda request: ({"mountpoint": registry.mountpoint}, []),
+            "settle": lambda request: ({"gone": registry.settle(_text(request, "id"))}, []),
+            "status": lambda request: ({"status": registry.status()}, []),
+            "metrics": lambda request: ({"metrics": metrics()}, []),
+            "trees": lambda request: _trees(registry, request),
+        }
+        asyncio.get_running_loop().add_reader(listener, self._accept)
+
+    def close(self) -> None:
+        """Stop listening and hang up on everybody."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        for connection in list(self._connections):
+            self._hang_up(connection)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            log.debug(f"accept on the control socket: {error}")
+            return
+        connection.setblocking(False)
+        if len(self._connections) >= _CONNECTIONS or not is_welcome(connection):
+            connection.close()
+            return
+        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
+        self._connections.add(connection)
+        asyncio.get_running_loop().add_reader(connection, self._serve, connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            packet, _, flags, _ = connection.recvmsg(PACKET_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, flags = b"", 0
+        if not packet:
+            self._hang_up(connection)
+            return
+        truncated = bool(flags & socket.MSG_TRUNC)
+        answer, descriptors = self._answer(b"" if truncated else packet)
+        try:
+            _send(connection, answer, descriptors)
+        except OSError as error:  # gone, or one that asks and never reads
+            log.debug(f"answer on the control socket: {error}")
+            self._hang_up(connection)
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+
+    def _answer(self, packet: bytes) -> Answer:
+        try:
+            request = json.loads(packet)
+            op = self._ops.get(request.get("op")) if isinstance(request, dict) else None
+            if op is None:
+                known = ", ".join(map(str, self._ops))
+                return {"error": f"expected a JSON object whose op is one of {known}"}, []
+            answer, descriptors = op(request)
+        except NotRegistered as error:
+            return {"error": str(error), "code": "NOT_FOUND"}, []
+        except (ValueError, OSError) as error:
+            return {"error": str(error)}, []
+        except Exception as error:  # noqa: BLE001  # the boundary: a fault of ours must not end the daemon
+            log.error(f"control request {packet[:200]!r}: {type(error).__name__}: {error}")
+            return {"error": f"internal error: {type(error).__name__}"}, []
+        return {"ok": True, **answer}, descriptors
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(connection)
+        self._connections.discard(connection)
+        connection.close()
+
+
+def _send(connection: socket.socket, answer: dict[str, object], descriptors: list[int]) -> None:
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    connection.sendmsg([json.dumps(answer).encode()], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def _text(request: dict[str, object], key: str) -> str:
+    value = request.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"{key}: expected a text")
+    return value
+
+
+def _trees(registry: Registry, request: dict[str, object]) -> Answer:
+    """What is not there (no such file of this kernel) is left out; `served` says which ones are."""
+    container_id, paths = _text(request, "id"), request.get("paths")
+    if not isinstance(paths, list) or len(paths) > _PATHS_MAX or not all(isinstance(path, str) for path in paths):
+        raise ValueError(f"paths: expected a list of at most {_PATHS_MAX} texts")
+    served: list[int] = []
+    descriptors: list[int] = []
+    try:
+        for index, path in enumerate(paths):
+            try:
+                descriptors += registry.trees(container_id, [path])
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                    raise
+                continue
+            served.append(index)
+    except BaseException:
+        for fd in descriptors:
+            os.close(fd)
+        raise
+    return {"served": served}, descriptors

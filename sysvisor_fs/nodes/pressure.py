@@ -1,0 +1,71 @@
+"""/proc/pressure/*: what the container's processes have waited for, with triggers; and /proc/slabinfo."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from sysvisor_fs.node import File
+from sysvisor_fs.views import files
+from sysvisor_fs.views.hierarchy import UNIFIED, home
+
+if TYPE_CHECKING:
+    from sysvisor_fs.node import Caller, Container
+
+# A trigger without CAP_SYS_RESOURCE has a window of a multiple of two seconds (kernel/sched/psi.c): others cost a
+# real-time thread of the host's.
+_WINDOW_US = 2_000_000
+
+
+class Pressure(File):
+    """One of cpu, io, memory, irq: the file of the container's cgroup in the unified hierarchy."""
+
+    mode = 0o666
+    pollable = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _path(self, container: Container) -> str:
+        path = container.cgroups.get(UNIFIED)
+        if path is None or not os.path.exists(file := f"{path}/{self.name}.pressure"):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))  # as where it is switched off
+        return file
+
+    def read(self, container: Container, caller: Caller) -> bytes:
+        """EOPNOTSUPP without a cgroup v2: the host's pressure is not the container's."""
+        return files.read(self._path(container))
+
+    def trigger(self, container: Container, caller: Caller, data: bytes) -> int:
+        """A descriptor of the cgroup's own file with the trigger set."""
+        words = data.rstrip(b"\0\n").split()
+        if len(words) != 3 or not words[2].isdigit() or int(words[2]) % _WINDOW_US:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fd = os.open(self._path(container), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+
+class Slabinfo(File):
+    """/proc/slabinfo: the container's own where the kernel lists it (v1, before 5.9), else the head alone."""
+
+    mode = 0o400
+    HEAD = (
+        b"slabinfo - version: 2.1\n# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
+        b" : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n"
+    )
+
+    def read(self, container: Container, caller: Caller) -> bytes:
+        """Never the host's."""
+        place = home(container, "memory")
+        if place is not None and not place.v2:
+            try:
+                return files.read(f"{place.path}/memory.kmem.slabinfo") or self.HEAD
+            except OSError:  # newer kernels have the file and refuse to read it
+                pass
+        return self.HEAD

@@ -1,0 +1,174 @@
+"""Who a caller is to the kernel: its namespaces, and whether it is capable in the user namespace that owns another.
+
+A request holds its caller in the system call, so its pid stays that task's until the answer; nothing found here is
+kept longer. Ids are the host's.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from sysvisor_fs.passthrough import instances
+
+if TYPE_CHECKING:
+    from sysvisor_fs.node import Caller, Container
+
+# include/uapi/linux/nsfs.h
+NS_GET_USERNS = 0xB701
+NS_GET_PARENT = 0xB702
+NS_GET_OWNER_UID = 0xB704
+
+CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
+CAP_SYS_RESOURCE = 24
+CAP_SYS_PTRACE = 19
+_DEEPEST = 33  # user namespaces nest 32 deep
+
+_own: dict[str, int] = {}
+
+
+class Credentials(NamedTuple):
+    """What decides: effective user id and capabilities, and the user namespace that those are of."""
+
+    euid: int
+    effective: int
+    userns: int
+
+
+def error(number: int) -> OSError:
+    """An OSError of that errno."""
+    return OSError(number, os.strerror(number))
+
+
+def open_namespace(pid: int, kind: str) -> int:
+    """A descriptor of a task's namespace: net, ipc, uts, user, pid. ESRCH for one that has ended."""
+    try:
+        return os.open(f"{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=instances.procfs())
+    except FileNotFoundError:
+        raise error(errno.ESRCH)
+
+
+def inode(pid: int, kind: str) -> int:
+    """Which namespace that is."""
+    try:
+        return os.stat(f"{pid}/ns/{kind}", dir_fd=instances.procfs()).st_ino
+    except FileNotFoundError:
+        raise error(errno.ESRCH)
+
+
+def own(kind: str) -> int:
+    """The inode of the daemon's own: the host's, as far as a container is concerned."""
+    found = _own.get(kind)
+    if found is None:
+        found = _own[kind] = inode(os.getpid(), kind)
+    return found
+
+
+def task(container: Container, caller: Caller, kind: str) -> int:
+    """Whose namespace is meant: the caller's own, or that of the container's init for one who looks in from outside.
+
+    Raises:
+        OSError: EPERM, even the container is in the host's; ESRCH, it has ended.
+    """
+    if caller.pid and inode(caller.pid, kind) != own(kind):
+        return caller.pid
+    if not container.init_pid:
+        raise error(errno.ESRCH)
+    if inode(container.init_pid, kind) == own(kind):
+        raise error(errno.EPERM)
+    return container.init_pid
+
+
+def credentials(pid: int) -> Credentials:
+    """Of a task. ESRCH where it has ended."""
+    fields = _status(pid)
+    return Credentials(int(fields[b"Uid"].split()[1]), int(fields[b"CapEff"], 16), inode(pid, "user"))
+
+
+def _status(pid: int) -> dict[bytes, bytes]:
+    try:
+        fd = os.open(f"{pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=instances.procfs())
+    except FileNotFoundError:
+        raise error(errno.ESRCH)
+    try:
+        text = os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
+    pairs = (line.partition(b":") for line in text.splitlines())
+    return {name: value for name, _, value in pairs}
+
+
+def owner_of(namespace: int) -> int:
+    """A descriptor of the user namespace that owns another one."""
+    return fcntl.ioctl(namespace, NS_GET_USERNS)
+
+
+def _owner_uid(userns: int) -> int:
+    room = array.array("I", [0])
+    fcntl.ioctl(userns, NS_GET_OWNER_UID, room)
+    return room[0]
+
+
+def capable(who: Credentials, capability: int, userns: int) -> bool:
+    """cap_capable() of the kernel (security/commoncap.c); `userns` is a descriptor and stays the caller's."""
+    at = os.dup(userns)
+    try:
+        for _ in range(_DEEPEST):
+            if os.fstat(at).st_ino == who.userns:
+                return bool(who.effective >> capability & 1)
+            try:
+                above = fcntl.ioctl(at, NS_GET_PARENT)
+            except PermissionError:
+                return False  # the top, or outside of what we see
+            below, at = at, above
+            try:
+                if os.fstat(at).st_ino == who.userns and _owner_uid(below) == who.euid:
+                    return True
+            finally:
+                os.close(below)
+        return False
+    finally:
+        os.close(at)
+
+
+def within(who: Credentials, userns: int) -> bool:
+    """Whether someone lives in a user namespace or above it, so that its ids mean there what they mean here."""
+    return capable(who._replace(effective=~0, euid=-1), 0, userns)
+
+
+def root_uid(container: Container, who: int, userns: int) -> int:
+    """The host's uid of root in a user namespace: the container's own, or that of task `who`; -1 for others."""
+    number = os.fstat(userns).st_ino
+    if container.init_pid and inode(container.init_pid, "user") == number:
+        return container.root_uid
+    if inode(who, "user") != number:
+        return -1
+    with open(f"/proc/{who}/uid_map", "rb") as file:
+        for line in file:
+            inside, outside, _ = map(int, line.split())
+            if inside == 0:
+                return outside
+    return -1
+
+
+def may_store(container: Container, caller: Caller, capability: int | None) -> bool:
+    """Whether one may write what is the container's alone: its root, where it is root, as the host's is for the host's.
+
+    A process of a user namespace inside is not, even with the same uid. `capability`: what the kernel wants besides.
+    """
+    if not caller.pid or not container.init_pid:
+        return False
+    who = credentials(caller.pid)
+    userns = open_namespace(container.init_pid, "user")
+    try:
+        if not within(who, userns):
+            return False
+        if capability is not None and not capable(who, capability, userns):
+            return False
+        return who.euid == container.root_uid or capable(who, CAP_SYS_ADMIN, userns)
+    finally:
+        os.close(userns)
