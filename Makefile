@@ -45,7 +45,7 @@ help: ## list the targets
 # --- what must be there first -------------------------------------------------------------------------------------
 
 deps: ## install missing Debian packages and make the virtual environment
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 
 # The project and what it runs on.  python-prctl is compiled, hence the build group.
@@ -77,12 +77,12 @@ demo-systemd: ## boot a whole Debian with systemd as an unprivileged system cont
 # --- check it -----------------------------------------------------------------------------------------------------
 
 test: ## run everything that this machine can run
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 	@$(BIN)/python -m pytest $(TESTFLAGS)
 
 integration: ## run the integration tests, or one file of them: TESTPATH=/lifecycle
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 	@$(BIN)/python -m pytest $(if $(TESTPATH),tests/integration/test_$(patsubst /%,%,$(TESTPATH)).py,tests/integration) $(TESTFLAGS)
 
@@ -112,9 +112,8 @@ build: ## write what is generated: the build tags
 docs: ## renew docs/man and contrib/completions from the table of commands
 	@$(PYTHON) -m sysvisor_runc.cli.docs
 
-proto: ## stubs of proto/sysvisor_fs.proto (comes with sysvisor-fs)
-	@if [ -e proto/sysvisor_fs.proto ]; then $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. proto/sysvisor_fs.proto; \
-	else echo 'proto: nothing to do yet, the contract comes with sysvisor-fs'; fi
+proto: $(VENV)/.dev ## renew the messages of proto/*.proto in sysvisor_runc/contract
+	@$(BIN)/python tools/proto.py
 
 install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages and completions
 	@[ -n '$(DESTDIR)' ] || tools/debian-packages base

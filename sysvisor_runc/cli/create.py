@@ -28,8 +28,8 @@ def run(options: Options) -> int:
     return 0
 
 
-def request_from(options: Options) -> Request:
-    """The request for `create` and `run`, whose flags are the same."""
+def request_for(options: Options) -> Request:
+    """What the global flags and those of every launch ask for."""
     shared = options.globals
     request = Request(
         shared.root,
@@ -41,9 +41,20 @@ def request_from(options: Options) -> Request:
             "noSyscont": shared.no_syscont,
             "rootless": shared.rootless is True,
             "noPivot": options.flag("no-pivot"),
-            "noNewKeyring": options.flag("no-new-keyring"),
         },
     )
+    request.syscont = not shared.no_syscont
+    request.systemd_cgroup = shared.systemd_cgroup
+    request.rootless = shared.rootless
+    request.connect_systemd = connect
+    request.move_devices = _move_devices
+    return request
+
+
+def request_from(options: Options) -> Request:
+    """The request for `create` and `run`, whose flags are the same."""
+    request = request_for(options)
+    request.flags["noNewKeyring"] = options.flag("no-new-keyring")
     request.console_socket = options.text("console-socket") or ""
     request.pidfd_socket = options.text("pidfd-socket") or ""
     request.pid_file = options.text("pid-file") or ""
@@ -54,11 +65,6 @@ def request_from(options: Options) -> Request:
         from sysvisor_runc.launch.service import Service
 
         request.service = Service(request)
-    request.syscont = not shared.no_syscont
-    request.systemd_cgroup = shared.systemd_cgroup
-    request.rootless = shared.rootless
-    request.connect_systemd = connect
-    request.move_devices = _move_devices
     request.uid_shift = options.text("uid-shift") or "idmap"
     if options.texts("set-credential") or options.texts("load-credential"):
         from sysvisor_runc.launch.credentials import read_credentials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.state import lifecycle
@@ -26,6 +27,7 @@ def run(options: Options) -> int:
     try:
         with entry, entry.lock():
             _delete(entry, force=force)
+        publish(options, "delete", {"force": force})
     except NoSuchContainer:  # another `delete` was faster
         if not force:
             raise

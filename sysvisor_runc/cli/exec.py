@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.errors import LaunchError, UsageError
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
@@ -33,12 +34,18 @@ def run(options: Options) -> int:
         if not (status == "paused" and options.flag("ignore-paused")):
             lifecycle.require("exec", status, record["id"])
         init = process.open_init(record)
+        if "overlayWork" in record:
+            from sysvisor_runc.launch.coherence import refresh_both
+
+            refresh_both(record)
     wanted = _process(options, record)
     # Until the process is there to get them; then they are forwarded.
     hold_back()
     joining = _joining(options, record, wanted)
     joined = join(record, init, wanted, _plan(options, record, wanted, joining), joining)
     os.close(init)
+    # The program's name only: in arguments there are secrets.
+    publish(options, "exec", {"pid": joined.child.pid, "program": wanted["args"][0]})
     return _follow(options, joined)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc import log
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.start import start
@@ -29,6 +30,7 @@ def run(options: Options) -> int:
             proxy = _listen(entry, record) if "NOTIFY_SOCKET" in os.environ else None
             init = open_init(record) if proxy is not None else -1
             start(entry, record)
+        publish(options, "start", {"pid": record["initPid"]})
         if proxy is not None:
             proxy.wait_ready(Child(record["initPid"], init))
     return 0

@@ -15,7 +15,7 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
 from sysvisor_runc.errors import SpecError, reason
 from sysvisor_runc.kernel import capability
-from sysvisor_runc.kernel.namespaces import CLONE_NEWTIME, CLONE_NEWUSER
+from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, CLONE_NEWTIME, CLONE_NEWUSER
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch import limits, notes, trees
 from sysvisor_runc.launch.clone import clone_child
@@ -58,9 +58,10 @@ class Created:
         start: write one byte here to let init go on; -1 after `create`, where exec.fifo does it.
         report: reads what the last stage could not do; end of file once the program runs.
         console: the terminal's master, -1 where there is none or it was sent away.
+        given: the configuration before its conversion.
     """
 
-    __slots__ = ("child", "console", "conversation", "entry", "manager", "plan", "record", "report", "start")
+    __slots__ = ("child", "console", "conversation", "entry", "given", "manager", "plan", "record", "report", "start")
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Created:
         start: int,
         report: int,
         console: int,
+        given: Spec,
     ) -> None:
         self.entry = entry
         self.record = record
@@ -84,6 +86,7 @@ class Created:
         self.start = start
         self.report = report
         self.console = console
+        self.given = given
 
     def state(self, status: str) -> bytes:
         """The container's state for a hook."""
@@ -98,13 +101,13 @@ def create(request: Request, undo: UndoStack) -> Created:
     Raises:
         SysvisorError: something failed; nothing is left behind once `undo` is unwound.
     """
-    launch = _Launch(request, undo)
+    launch = Launch(request, undo)
     launch.prepare()
     launch.acquire()
     return launch.converse()
 
 
-class _Launch:
+class Launch:
     """One launch: the values that its steps hand to each other."""
 
     def __init__(self, request: Request, undo: UndoStack) -> None:
@@ -119,6 +122,7 @@ class _Launch:
         self.traits: Traits | None = None
         self.subid: SubidRecord | None = None
         self.spec: Spec
+        self.given: Spec
         self.entry: Entry
         self.plan: Plan
         self.unit: UnitLaunch | None = None
@@ -135,12 +139,14 @@ class _Launch:
     def prepare(self) -> None:
         """Load the spec, make the state entry, convert, and plan."""
         request = self.request
-        self.spec = self._load()
+        self.spec = self.given = self._load()
         self._check_terminal()
-        store = Store(request.root)
         reached("state")
-        self.entry = store.create(request.container_id)
-        self.undo.push("state directory", self.entry.remove)
+        if request.again is None:
+            self.entry = Store(request.root).create(request.container_id)
+            self.undo.push("state directory", self.entry.remove)
+        else:
+            self.entry = request.again.entry
         if self.syscont:
             self._convert()
         reached("plan")
@@ -149,6 +155,9 @@ class _Launch:
 
             self.unit = unit.UnitLaunch(request, self.spec)
         self.manager = self._place_cgroups()
+        if request.again is not None and self.unit is None:
+            # A relative path counts from the caller's cgroup, which was another one then.
+            self.manager.paths = dict(request.again.record["cgroup"]["paths"])
         spec = request.service.prepare(self.spec, self.entry) if request.service else self.spec
         self.plan = build.build(spec, self._facts())
         resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
@@ -177,6 +186,8 @@ class _Launch:
 
     def _load(self) -> Spec:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
+        if self.request.again is not None:
+            return self.request.again.spec
         if self.syscont:
             spec = load(self.bundle, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
             from sysvisor_runc.syscont.settings import is_disabled
@@ -261,9 +272,17 @@ class _Launch:
 
             self.plan.child.own_trees = leave_to_child(self.plan.trees)
             return
+        if self.plan.overlay is not None:
+            from sysvisor_runc.launch.overlay import plan_work
+
+            plan_work(self.plan.overlay, self.entry, self.undo)
         early = None if unit is None else unit.early_trees(self.plan.trees, self.manager)
         self.opened = trees.open_trees(self.plan.trees, early)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
+        if self.plan.network_sysctl:
+            from sysvisor_runc.launch.foreign import write_network_sysctl
+
+            write_network_sysctl(dict(self.plan.join)[CLONE_NEWNET], self.plan.network_sysctl)
         if self.plan.child.new_user:
             self._lock_trees(self.opened)
 
@@ -334,7 +353,7 @@ class _Launch:
                 os.close(fd)
         child_end.close()
         # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
-        self._init_is(child.pid)
+        self.init_is(child.pid)
         if self.unit is not None:
             self._start_unit(self.unit, child.pid)
         self._after_clone(child)
@@ -345,7 +364,7 @@ class _Launch:
         if self.plan.scheduler is not None:
             # Now that it is in its cgroup: a cpuset and some policies exclude each other (sched_setattr(2), EPERM).
             limits.set_scheduler(child.pid, self.plan.scheduler)
-        self._commit_record(child)
+        self.commit_record(child)
         return Created(
             self.entry,
             self.record,
@@ -356,6 +375,7 @@ class _Launch:
             start=start_write,
             report=report[0],
             console=driver.console,
+            given=self.given,
         )
 
     def _start_pipe(self) -> tuple[int, int]:
@@ -411,12 +431,12 @@ class _Launch:
         driver = Driver(self.request, self.spec, self.plan, self.bundle, child=child, host=host, report=report)
 
         def adopted() -> None:
-            self._init_is(child.pid)
-            self._stage_record(child)
+            self.init_is(child.pid)
+            self.stage_record(child)
 
         try:
             # The record is staged meanwhile: that costs as much as a dozen mounts.
-            driver.drive(lambda: self._stage_record(child), adopted)
+            driver.drive(lambda: self.stage_record(child), adopted)
         except InitVanished as error:
             from sysvisor_runc.cgroup.oom import explain
 
@@ -425,12 +445,12 @@ class _Launch:
 
     # ---- what stays
 
-    def _init_is(self, pid: int) -> None:
+    def init_is(self, pid: int) -> None:
         """Note which process is init, for `delete --force`, should we be killed from here on."""
         self.init_start = start_time(pid)
         notes.note(self.entry, "init", f"{pid} {self.init_start}")
 
-    def _stage_record(self, child: Child) -> None:
+    def stage_record(self, child: Child) -> None:
         request = self.request
         cgroup: CgroupRecord = {"driver": "cgroupfs", "paths": self.manager.paths, "leaf": ""}
         if self.unit is not None:
@@ -449,6 +469,8 @@ class _Launch:
             cgroup=cgroup,
             subid=self.subid,
         )
+        if request.again is not None:
+            record["created"] = request.again.record["created"]
         record["initPid"] = child.pid
         record["initStart"] = self.init_start
         record["initHandle"] = handle_of(child.pidfd)
@@ -458,6 +480,10 @@ class _Launch:
             for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
         }
         record["intelRdt"] = self.rdt
+        if self.plan.overlay is not None:
+            from sysvisor_runc.launch.overlay import record_overlay
+
+            record_overlay(record, self.plan.overlay, self.opened[self.plan.child.rootfs_tree])
         if self.traits is not None and self.traits.init_kind != "program":
             record["initKind"] = self.traits.init_kind
             if self.traits.stop_signal is not None:
@@ -465,7 +491,7 @@ class _Launch:
         self.record = record
         self.entry.stage(record)
 
-    def _commit_record(self, child: Child) -> None:
+    def commit_record(self, child: Child) -> None:
         reached("ready")
         request = self.request
         self.entry.commit()

@@ -57,6 +57,22 @@ def destroy(entry: Entry, record: Record, connect: Connect, *, force: bool = Fal
     Raises:
         SysvisorError: something could not be removed; what is left can be deleted again.
     """
+    dismantle(record, connect, force=force)
+    reached("delete-ids")
+    if record["subid"] is not None:
+        from sysvisor_runc.state import subid
+
+        subid.free(entry.path, record["subid"])
+    reached("delete-poststop")
+    try:
+        poststop(record)
+    finally:  # interrupted or not, nothing else is left of it
+        reached("delete-state")
+        entry.remove()
+
+
+def dismantle(record: Record, connect: Connect, *, force: bool) -> None:
+    """Remove what a container whose init has ended has outside its directory, but for its ids; see `destroy`."""
     reached("delete-cgroup")
     manager = manager_of(record)
     if _shares_pid_namespace(record):
@@ -78,17 +94,10 @@ def destroy(entry: Entry, record: Record, connect: Connect, *, force: bool = Fal
         from sysvisor_runc.launch.rdt import remove_rdt
 
         remove_rdt(intel_rdt)
-    reached("delete-ids")
-    if record["subid"] is not None:
-        from sysvisor_runc.state import subid
+    if "overlayWork" in record:
+        from sysvisor_runc.launch.overlay import remove_work
 
-        subid.free(entry.path, record["subid"])
-    reached("delete-poststop")
-    try:
-        _poststop(record)
-    finally:  # interrupted or not, nothing else is left of it
-        reached("delete-state")
-        entry.remove()
+        remove_work(record["overlayWork"])
 
 
 def destroy_unrecorded(entry: Entry, connect: Connect) -> None:
@@ -104,7 +113,8 @@ def _shares_pid_namespace(record: Record) -> bool:
     return not any(n["type"] == "pid" and not n.get("path") for n in namespaces)
 
 
-def _poststop(record: Record) -> None:
+def poststop(record: Record) -> None:
+    """Run the hooks for a container that has stopped; that one fails is a warning."""
     declared = record["spec"].get("hooks") or {}
     if not declared.get("poststop"):
         return

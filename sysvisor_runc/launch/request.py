@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
     from sysvisor_runc.cgroup.systemd import Connect, ServiceManager
     from sysvisor_runc.launch.service import Service
-    from sysvisor_runc.state.record import Flags
+    from sysvisor_runc.spec.types import Spec
+    from sysvisor_runc.state.record import Flags, Record, SubidRecord
+    from sysvisor_runc.state.store import Entry
 
 
 def _cannot_move(devices: dict[str, str], pid: int) -> Callable[[], object]:
@@ -21,11 +23,29 @@ def _cannot_connect(user: bool) -> ServiceManager:
     raise LaunchError("this launcher cannot talk to systemd")
 
 
+class Again:
+    """A container that is started anew in its own place.
+
+    Attributes:
+        entry: its directory, whose lock is held.
+        spec: its configuration before conversion.
+        record: of its last run.
+    """
+
+    __slots__ = ("entry", "record", "spec")
+
+    def __init__(self, entry: Entry, spec: Spec, record: Record) -> None:
+        self.entry = entry
+        self.spec = spec
+        self.record = record
+
+
 class Request:
     """What the command line asks for.
 
     Attributes:
-        detached: nobody will relay a terminal, so one needs `console_socket`.
+        again: what is to be started anew; None: a new container.
+        detached: nobody will relay a terminal, so one needs `console_socket`, unless a supervisor `keeps_console`.
         immediate: start without waiting for `start` (`run`).
         connect_systemd: opens a connection to the machine's service manager or (True) the caller's own; aio's as well.
         move_devices: moves network devices (host name to name inside) into the namespace of a pid and gives back what
@@ -33,10 +53,12 @@ class Request:
         flags: the global flags to store with the container.
         service: what the service manager that started us has for the container, if one did.
         credentials: name to data, for a system container's init.
+        subid: the range of ids that it must be, for a restore; None for any.
         uid_shift: "idmap", "chown" or "none".
     """
 
     __slots__ = (
+        "again",
         "bundle",
         "connect_systemd",
         "console_socket",
@@ -45,6 +67,7 @@ class Request:
         "detached",
         "flags",
         "immediate",
+        "keeps_console",
         "move_devices",
         "no_new_keyring",
         "no_pivot",
@@ -54,6 +77,7 @@ class Request:
         "root",
         "rootless",
         "service",
+        "subid",
         "syscont",
         "systemd_cgroup",
         "uid_shift",
@@ -64,7 +88,9 @@ class Request:
         self.container_id = container_id
         self.bundle = bundle
         self.flags = flags
+        self.again: Again | None = None
         self.detached = True
+        self.keeps_console = False
         self.immediate = False
         self.move_devices: Callable[[dict[str, str], int], Callable[[], object]] = _cannot_move
         self.console_socket = ""
@@ -79,4 +105,5 @@ class Request:
         self.connect_systemd: Connect = _cannot_connect
         self.rootless: bool | None = None
         self.credentials: dict[str, bytes] = {}
+        self.subid: SubidRecord | None = None
         self.uid_shift = "idmap"

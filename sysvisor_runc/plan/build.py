@@ -91,6 +91,10 @@ def build(spec: Spec, facts: Facts) -> Plan:
     child.hostname = spec.get("hostname") or ""
     child.domainname = spec.get("domainname") or ""
     child.sysctl = [(_sysctl_path(key), value) for key, value in (linux.get("sysctl") or {}).items()]
+    if plan.clone_flags & ns.CLONE_NEWUSER and ns.CLONE_NEWNET in dict(plan.join):
+        from sysvisor_runc.plan.foreign import set_from_host
+
+        set_from_host(plan, syscont=facts.traits is not None)
     child.no_pivot = facts.no_pivot
     plan.intel_rdt = linux.get("intelRdt")
     plan.net_devices = {name: d.get("name") or name for name, d in (linux.get("netDevices") or {}).items()}
@@ -148,6 +152,10 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=default or m.MS_SLAVE)
     if facts.traits is not None and facts.traits.rootfs_idmap:
         root.idmap = "container"
+    if facts.traits is not None and facts.traits.rootfs_layers is not None:
+        from sysvisor_runc.plan.overlay import overlay_tree
+
+        root = plan.overlay = overlay_tree(plan, facts.traits, root.propagation)
     child.rootfs = plan.rootfs
     child.rootfs_tree = mounts.tree(root)
     for index, mount in enumerate(spec.get("mounts") or ()):
@@ -161,6 +169,10 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
             from sysvisor_runc.plan.nodes import make_on_host
 
             make_on_host(mounts, plan.uid_mappings, plan.gid_mappings)
+    if plan.clone_flags & ns.CLONE_NEWUSER and plan.join:
+        from sysvisor_runc.plan.foreign import mount_from_host
+
+        mount_from_host(plan, mounts)
     if facts.traits is not None:
         _interface(mounts, facts.traits)
     child.operations = mounts.operations

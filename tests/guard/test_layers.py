@@ -12,6 +12,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "kernel": {"errors"},
     "jsonlight": {"errors"},
+    "contract": set(),
     "child": {"kernel"},
     "spec": {"errors", "log", "jsonlight"},
     "syscont": {"errors", "spec"},
@@ -21,7 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "supervise": {*BOTTOM, "spec", "state"},
     "launch": {*BOTTOM, "spec", "syscont", "plan", "cgroup", "state", "child"},
     "aio": {*BOTTOM, "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise"},
-    "cli": {*BOTTOM, "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise", "aio"},
+    "criu": {*BOTTOM, "contract", "spec", "plan", "cgroup", "state", "child", "launch", "aio"},
+    "cli": {*BOTTOM, "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise", "aio", "criu"},
 }
 # For the type checker only, a lower package may name the values it is handed.
 MAY_NAME = {"spec", "errors"}
