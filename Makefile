@@ -120,7 +120,7 @@ install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages a
 	    --program '$(PREFIX)/sbin/sysvisor-runc' --daemon '$(PREFIX)/sbin/sysvisor-fs' $(PACKAGES)
 	@$(PYTHON) -m sysvisor_runc.cli.docs build
 	@install -d '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)' '$(UNITDIR)'
-	@install -m 644 build/man/*.8 '$(MANDIR)/'
+	@install -m 644 build/man/*.8 docs/sysvisor-fs.8 '$(MANDIR)/'
 	@install -m 644 build/completions/sysvisor-runc.bash '$(BASHDIR)/sysvisor-runc'
 	@install -m 644 build/completions/_sysvisor-runc '$(ZSHDIR)/_sysvisor-runc'
 	@install -m 644 build/completions/sysvisor-runc.fish '$(FISHDIR)/sysvisor-runc.fish'
@@ -128,7 +128,7 @@ install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages a
 	@echo 'installed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
 
 uninstall: ## remove what install put there
-	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
+	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(MANDIR)/sysvisor-fs.8' '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
 	    '$(FISHDIR)/sysvisor-runc.fish' '$(UNITDIR)/sysvisor@.service'
 	@rm -rf '$(DESTDIR)$(LIBDIR)'
 	@echo 'removed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
