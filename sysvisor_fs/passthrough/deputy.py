@@ -194,6 +194,8 @@ def prepare() -> None:
 
     def end() -> None:
         if os.getpid() == me:  # and not a fork of ours
+            for deputy in (one for several in _waiting.values() for one in several):
+                deputy.line.close()
             ours.close()
             os.waitpid(child, 0)
 
@@ -223,6 +225,7 @@ def _nurse(line: int, root: int) -> None:
         while True:
             data, ancillary, _, _ = requests.recvmsg(1, socket.CMSG_SPACE(12))
             if not data:
+                _wait_for_all()
                 return
             fds = array.array("i")
             for _, _, content in ancillary:
@@ -232,6 +235,14 @@ def _nurse(line: int, root: int) -> None:
                 _and_end(lambda fds=fds: _enter(root, *fds))  # type: ignore[misc]  # bound at once
             for fd in fds:
                 os.close(fd)
+
+
+def _wait_for_all() -> None:
+    """Children that are ignored are waited for together."""
+    try:
+        os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
 
 
 def _enter(root: int, line: int, userns: int, pidns: int = -1) -> None:
