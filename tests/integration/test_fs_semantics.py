@@ -40,8 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     yield found
     for fd in found.fds:
         os.close(fd)
-    daemon.stop("--all")
-    assert daemon.holders() == []
+    daemon.end()
 
 
 def refused(call: object, number: int) -> bool:
