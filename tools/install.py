@@ -162,7 +162,7 @@ def put_program(path: pathlib.Path, text: str) -> None:
 
 
 def compile_beside(python: str, library: pathlib.Path, shown: str) -> None:
-    """Byte code in __pycache__, whatever time the sources have; `shown` is what tracebacks call the library."""
+    """Byte code in __pycache__, believed whatever time the sources have; `shown` is what tracebacks call it."""
     command = [python, "-m", "compileall", "-q", "-s", str(library), "-p", shown]
     subprocess.run([*command, "--invalidation-mode", "unchecked-hash", str(library)], check=True)
 

@@ -97,12 +97,12 @@ class Connection:
         "_backlog",
         "_buffer",
         "_drained",
+        "_ending",
         "_fds",
         "_link",
         "_loop",
         "_server",
         "_task",
-        "_waiting",
         "_writing",
         "closed",
         "uid",
@@ -116,7 +116,7 @@ class Connection:
         self._fds: list[int] = []
         self._backlog = bytearray()
         self._writing = False
-        self._waiting = False
+        self._ending = False
         self._drained: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self.closed: Callable[[], None] | None = None
@@ -257,6 +257,9 @@ class Connection:
         if not self._backlog and self._writing:
             self._writing = False
             self._loop.remove_writer(self._link.fileno())
+            if self._ending:
+                self.close()
+                return
         if len(self._backlog) <= _BACKLOG_LOW and self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
@@ -266,6 +269,12 @@ class Connection:
             self._drained = self._loop.create_future()
             await self._drained
             self._drained = None
+
+    def finish(self) -> None:
+        """Close once the peer has read what it was sent."""
+        self._ending = True
+        if not self._backlog:
+            self.close()
 
     def close(self) -> None:
         """Send the peer away; what is under way for it is cancelled."""
@@ -298,14 +307,24 @@ class ControlServer:
 
     def __init__(self, loop: AbstractEventLoop, listener: _socket.socket, handlers: dict[str, Handler]) -> None:
         self._loop = loop
-        self._listener = listener
         self.handlers = handlers
         self.connections: set[Connection] = set()
         self.changed: Callable[[], None] = _nothing
         # Given up for a moment when descriptors run out: a peer that cannot be accepted would spin the loop.
         self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        listener.setblocking(False)
-        loop.add_reader(listener.fileno(), self.accept)
+        self._listener = listener
+        self._start()
+
+    def _start(self) -> None:
+        self._listener.setblocking(False)
+        self._loop.add_reader(self._listener.fileno(), self.accept)
+
+    def listen(self, listener: _socket.socket) -> None:
+        """Listen on another socket from here on: ours cannot be reached any more."""
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        self._listener = listener
+        self._start()
 
     def handler(self, request: dict[str, object]) -> Handler:
         """What carries out the operation of a request.

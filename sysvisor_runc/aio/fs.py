@@ -39,6 +39,15 @@ class CallError(SysvisorError):
         self.code = code
 
 
+def _load() -> None:
+    make_importable()
+    import grpc.aio
+
+    from sysvisor_runc.contract import sysvisor_fs_pb2
+
+    del grpc, sysvisor_fs_pb2
+
+
 class Client:
     """Calls one daemon.
 
@@ -47,7 +56,7 @@ class Client:
     """
 
     def __init__(self, target: str) -> None:
-        make_importable()
+        _load()
         import grpc.aio
 
         self._pid = os.getpid()
@@ -202,6 +211,8 @@ class Caller:
 
     async def _dispatch(self, request: Request) -> Answer:
         target, name, call = str(request["target"]), str(request["id"]), request.get("call")
+        if self._resident and target not in self._clients:
+            await asyncio.to_thread(_load)  # a tenth of a second, in which others are served
         client = self._clients.get(target)
         if client is None:
             client = self._clients[target] = Client(target)
@@ -240,13 +251,22 @@ class Caller:
             if not (self._resident and request.get("insist")):
                 raise
             log.debug(f"{error.message}; to be tried again")
-            task = asyncio.get_running_loop().create_task(self._insist(client, str(request["id"])))
-            self._retries.add(task)
-            task.add_done_callback(self._retries.discard)
+            self._start_insisting(client, str(request["id"]))
+
+    def abandon(self, container_id: str) -> None:
+        """Whoever announced it is gone: unless it was kept, its launch has failed without a word."""
+        target = self.pending.pop(container_id, None)
+        if target is not None:
+            self._start_insisting(self._clients[target], container_id)
+
+    def _start_insisting(self, client: Client, container_id: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._insist(client, container_id))
+        self._retries.add(task)
+        task.add_done_callback(self._retries.discard)
 
     async def _insist(self, client: Client, container_id: str) -> None:
         problem = ""
-        for delay in _RETRY_DELAYS:
+        for delay in (0, *_RETRY_DELAYS):
             await asyncio.sleep(delay)
             try:
                 await client.unregister(container_id)
@@ -259,6 +279,7 @@ class Caller:
         """Hang up on all daemons."""
         for task in self._retries:
             task.cancel()
+        await asyncio.gather(*self._retries, return_exceptions=True)
         for client in self._clients.values():
             await client.close()
 

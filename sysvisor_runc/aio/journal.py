@@ -16,7 +16,7 @@ from sysvisor_runc.state.record import rfc3339nano
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     Event = dict[str, object]
 
@@ -107,15 +107,17 @@ class Journal:
         return self.seq
 
     def subscribe(
-        self, since: int | None = None, ids: Collection[str] | None = None, bound: int = 1024
+        self, since: int | None = None, ids: Collection[str] | None = None, bound: int = 1024, *, follow: bool = True
     ) -> Subscription:
         """The events from now on, or all kept ones after number `since` first; of the containers `ids` only.
 
+        Without `follow` it ends where nothing is kept any more.
         A `since` that is yet to come is a number of another journal, lost with its disk: everything is told.
         """
         if since is not None and since > self.seq:
             since = 0
-        subscription = Subscription(self, since, None if ids is None else frozenset(ids), bound)
+        wanted = None if ids is None else frozenset(ids)
+        subscription = Subscription(self, since, wanted, bound, follow=follow)
         self._open_ones.add(subscription)
         return subscription
 
@@ -176,13 +178,16 @@ class Subscription:
     It reads the files until it has caught up, and gets what follows from memory.
     """
 
-    def __init__(self, journal: Journal, since: int | None, ids: frozenset[str] | None, bound: int) -> None:
+    def __init__(
+        self, journal: Journal, since: int | None, ids: frozenset[str] | None, bound: int, *, follow: bool
+    ) -> None:
         self._journal = journal
         self._ids = ids
         self._bound = bound
         self._queue: deque[Event] = deque()
         self._lost = 0
         self._over = False
+        self._follow = follow
         self._wake = asyncio.Event()
         self._seen = journal.seq if since is None else since
         self._fds: list[int] = []
@@ -208,7 +213,7 @@ class Subscription:
             if self._lost:
                 count, self._lost = self._lost, 0
                 return {"type": "dropped", "count": count}
-            if self._over:
+            if self._over or not self._follow:
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
@@ -287,6 +292,41 @@ class Subscription:
         for fd in self._fds:
             os.close(fd)
         self._fds = []
+
+
+def kept(directory: str, since: int, ids: Collection[str] | None = None) -> Iterator[Event]:
+    """What a journal that nobody writes just now has kept, as a subscription would tell it."""
+    last = last_number(directory)
+    seen = since if since <= last else 0
+    for name in (Journal.OLD, Journal.FILE):
+        for line in _lines(f"{directory}/{name}"):
+            event = _event(line)
+            seq = _number(event)
+            if event is None or seq <= seen:
+                continue
+            if seq > seen + 1:
+                yield {"type": "dropped", "count": seq - seen - 1}
+            seen = seq
+            if ids is None or event.get("id") in ids:
+                yield event
+    if last > seen:
+        yield {"type": "dropped", "count": last - seen}
+
+
+def last_number(directory: str) -> int:
+    """The number of the last event of a journal; 0 where there is none."""
+    text = b"".join(_lines(f"{directory}/{Journal.SEQUENCE}"))
+    told = max((_number(_event(line)) for line in _lines(f"{directory}/{Journal.FILE}")[-2:]), default=0)
+    return max(told, int(text) if text.isdigit() else 0)
+
+
+def _lines(path: str) -> list[bytes]:
+    try:
+        fd = os.open(path, os.O_RDONLY | _FLAGS)
+    except OSError:
+        return []
+    with open(fd, "rb") as file:
+        return file.read().splitlines()
 
 
 def _event(line: bytes) -> Event | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from sysvisor_runc.cli.descriptors import preserved
 from sysvisor_runc.cli.fsagent import serve_fs_agent
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch.create import create
@@ -65,12 +64,16 @@ def request_from(options: Options) -> Request:
     request.pid_file = options.text("pid-file") or ""
     request.no_pivot = options.flag("no-pivot")
     request.no_new_keyring = options.flag("no-new-keyring")
-    request.preserve_fds = preserved(options)
     # An ordinary user's containers do without: the daemon mounts file systems as root.
     request.fs = request.syscont and not options.globals.no_sysvisor_fs and os.geteuid() == 0
     request.fs_program = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "sysvisor-fs")
     request.serve_fs_agent = serve_fs_agent
     request.cpuset_from_quota = options.flag("cpuset-from-quota")
+    request.preserve_fds = options.number("preserve-fds") or 0
+    if "NOTIFY_SOCKET" in os.environ or "LISTEN_PID" in os.environ:
+        from sysvisor_runc.launch.service import Service
+
+        request.service = Service(request)
     request.uid_shift = options.text("uid-shift") or "idmap"
     if options.texts("set-credential") or options.texts("load-credential"):
         from sysvisor_runc.launch.credentials import read_credentials

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysvisor_runc.cli.fsagent import serve_fs_agent
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.state import lifecycle
@@ -27,6 +28,7 @@ def run(options: Options) -> int:
     try:
         with entry, entry.lock():
             _delete(entry, force=force)
+        publish(options, "delete", {"force": force})
     except NoSuchContainer:  # another `delete` was faster
         if not force:
             raise

@@ -59,10 +59,13 @@ class Created:
         start: write one byte here to let init go on; -1 after `create`, where exec.fifo does it.
         report: reads what the last stage could not do; end of file once the program runs.
         console: the terminal's master, -1 where there is none or it was sent away.
+        given: the configuration before its conversion.
         fs: what is registered with sysvisor-fs, to be kept once the launch has succeeded.
     """
 
-    __slots__ = ("child", "console", "conversation", "entry", "fs", "manager", "plan", "record", "report", "start")
+    __slots__ = (
+        "child", "console", "conversation", "entry", "fs", "given", "manager", "plan", "record", "report", "start",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class Created:
         start: int,
         report: int,
         console: int,
+        given: Spec,
         fs: FsLaunch | None = None,
     ) -> None:
         self.entry = entry
@@ -87,6 +91,7 @@ class Created:
         self.start = start
         self.report = report
         self.console = console
+        self.given = given
         self.fs = fs
 
     def state(self, status: str) -> bytes:
@@ -124,6 +129,7 @@ class Launch:
         self.fs: FsLaunch | None = None
         self.subid: SubidRecord | None = None
         self.spec: Spec
+        self.given: Spec
         self.entry: Entry
         self.plan: Plan
         self.unit: UnitLaunch | None = None
@@ -140,12 +146,14 @@ class Launch:
     def prepare(self) -> None:
         """Load the spec, make the state entry, convert, and plan."""
         request = self.request
-        self.spec = self._load()
+        self.spec = self.given = self._load()
         self._check_terminal()
-        store = Store(request.root)
         reached("state")
-        self.entry = store.create(request.container_id)
-        self.undo.push("state directory", self.entry.remove)
+        if request.again is None:
+            self.entry = Store(request.root).create(request.container_id)
+            self.undo.push("state directory", self.entry.remove)
+        else:
+            self.entry = request.again.entry
         if self.syscont:
             self._convert()
         reached("plan")
@@ -154,7 +162,11 @@ class Launch:
 
             self.unit = unit.UnitLaunch(request, self.spec)
         self.manager = self._place_cgroups()
-        self.plan = build.build(self.spec, self._facts())
+        if request.again is not None and self.unit is None:
+            # A relative path counts from the caller's cgroup, which was another one then.
+            self.manager.paths = dict(request.again.record["cgroup"]["paths"])
+        spec = request.service.prepare(self.spec, self.entry) if request.service else self.spec
+        self.plan = build.build(spec, self._facts())
         resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
         self.settings = cgroup_settings(resources, self.layout.kind)
         self.plan.settings = self.settings
@@ -181,6 +193,8 @@ class Launch:
 
     def _load(self) -> Spec:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
+        if self.request.again is not None:
+            return self.request.again.spec
         if self.syscont:
             spec = load(self.bundle, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
             from sysvisor_runc.syscont.settings import is_disabled
@@ -368,6 +382,7 @@ class Launch:
             start=start_write,
             report=report[0],
             console=driver.console,
+            given=self.given,
             fs=self.fs,
         )
 
@@ -464,6 +479,8 @@ class Launch:
             cgroup=cgroup,
             subid=self.subid,
         )
+        if request.again is not None:
+            record["created"] = request.again.record["created"]
         record["initPid"] = child.pid
         record["initStart"] = self.init_start
         record["initHandle"] = handle_of(child.pidfd)

@@ -62,6 +62,26 @@ def destroy(
     Raises:
         SysvisorError: something could not be removed; what is left can be deleted again.
     """
+    dismantle(record, connect, force=force)
+    if "sysvisorFs" in record:
+        from sysvisor_runc.launch.fsend import unregister
+
+        unregister(record["sysvisorFs"], record["id"], os.path.dirname(entry.path), serve_fs_agent)
+    reached("delete-ids")
+    if record["subid"] is not None:
+        from sysvisor_runc.state import subid
+
+        subid.free(entry.path, record["subid"])
+    reached("delete-poststop")
+    try:
+        poststop(record)
+    finally:  # interrupted or not, nothing else is left of it
+        reached("delete-state")
+        entry.remove()
+
+
+def dismantle(record: Record, connect: Connect, *, force: bool) -> None:
+    """Remove what a container whose init has ended has outside its directory, but for its ids; see `destroy`."""
     reached("delete-cgroup")
     manager = manager_of(record)
     if _shares_pid_namespace(record):
@@ -83,21 +103,6 @@ def destroy(
         from sysvisor_runc.launch.rdt import remove_rdt
 
         remove_rdt(intel_rdt)
-    if "sysvisorFs" in record:
-        from sysvisor_runc.launch.fsend import unregister
-
-        unregister(record["sysvisorFs"], record["id"], os.path.dirname(entry.path), serve_fs_agent)
-    reached("delete-ids")
-    if record["subid"] is not None:
-        from sysvisor_runc.state import subid
-
-        subid.free(entry.path, record["subid"])
-    reached("delete-poststop")
-    try:
-        _poststop(record)
-    finally:  # interrupted or not, nothing else is left of it
-        reached("delete-state")
-        entry.remove()
 
 
 def destroy_unrecorded(entry: Entry, connect: Connect, serve_fs_agent: Serve | None = None) -> None:
@@ -113,7 +118,8 @@ def _shares_pid_namespace(record: Record) -> bool:
     return not any(n["type"] == "pid" and not n.get("path") for n in namespaces)
 
 
-def _poststop(record: Record) -> None:
+def poststop(record: Record) -> None:
+    """Run the hooks for a container that has stopped; that one fails is a warning."""
     declared = record["spec"].get("hooks") or {}
     if not declared.get("poststop"):
         return

@@ -139,9 +139,10 @@ class Driver:
 
         master = pidfd_getfd(self._child.pidfd, number)
         if not self._request.console_socket:
-            from sysvisor_runc.launch.terminal import adapt
+            if not self._request.detached:
+                from sysvisor_runc.launch.terminal import adapt
 
-            adapt(master, self._spec["process"].get("consoleSize"))
+                adapt(master, self._spec["process"].get("consoleSize"))
             self.console = master
             return
         from sysvisor_runc.launch.handover import send_descriptor

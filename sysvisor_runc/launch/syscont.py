@@ -55,11 +55,13 @@ def convert_spec(
     subid: SubidRecord | None = None
     own_ids = None if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     users: tuple[int, int, int] | None = None
+    if request.again is not None:
+        subid = request.again.record["subid"]
     if own_ids is not None and needs_ids(spec):
         from sysvisor_runc.state.subid import ids_of_user
 
         users = ids_of_user(own_ids[0])
-    elif needs_ids(spec):
+    elif needs_ids(spec) and request.again is None:
         from sysvisor_runc.state.subid import allocate, free
 
         reached("ids")

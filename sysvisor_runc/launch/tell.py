@@ -104,7 +104,6 @@ class Dialogue:
             raise NoSupervisor(f"no supervisor looks after {os.path.abspath(root)!r}", hint=hint) from error
         except OSError as error:
             raise SupervisorError(f"connect to the supervisor of {root!r}: {reason(error)}") from error
-        # Not settimeout: that makes the socket non-blocking, and is kept by Python alone.
         self._link.settimeout(timeout)
 
     def __enter__(self) -> Dialogue:
@@ -144,6 +143,17 @@ class Dialogue:
                 exit_code=code if isinstance(code, int) and code else None,
             )
         return answer
+
+    def post(self, request: dict[str, object], fds: Sequence[int] = ()) -> None:
+        """Send `request`, whose answer nobody waits for; it is carried out even after we have closed.
+
+        Raises:
+            SupervisorError: it cannot be sent.
+        """
+        try:
+            _send(self._link, request, fds, 0)
+        except OSError as error:
+            raise self._silent(error) from error
 
     def line(self) -> dict[str, object] | None:
         """The next line of an answer; None at its end.

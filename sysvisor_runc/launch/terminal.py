@@ -61,10 +61,10 @@ def check_request(request: Request, *, terminal: bool) -> None:
     Raises:
         LaunchError: see `open_caller_terminal`; or the flags and process.terminal contradict each other.
     """
-    if terminal and request.detached and not request.console_socket:
+    if terminal and request.detached and not (request.console_socket or request.keeps_console):
         raise LaunchError(
             "cannot allocate tty if sysvisor-runc will detach without setting console socket",
-            hint="give --console-socket, or set process.terminal to false",
+            hint="give --console-socket, leave out --no-supervisor, or set process.terminal to false",
         )
     if request.console_socket and not (terminal and request.detached):
         raise LaunchError("cannot use console socket if sysvisor-runc will not detach or allocate tty")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.bundle import Bundle
-from tests.support.runtime import SOURCE, Runtime
+from tests.support.runtime import SOURCE, Runtime, wait_until
 
 USER, UID, FIRST = "sysvisortest", 64123, 3_000_000_000
 SIZE = 65536
@@ -165,3 +165,16 @@ def test_root_may_ask_for_it(runtime: Runtime, bundle: Bundle) -> None:
     """`--rootless=true` as root only means to go on where no cgroup can be made; elsewhere nothing changes."""
     runtime.flags = ("--rootless=true", *runtime.flags)
     assert runtime("run", "--bundle", bundle.sh("id -u").path, runtime.id()).stdout == "0\n"
+
+
+def test_events(user_runtime: Runtime, owned: Bundle) -> None:
+    """Usage as far as the user has cgroups, and an end with the container."""
+    bundle = owned.run("/bin/sleep", "1000")
+    subprocess.run(["chown", "-R", f"{UID}:{UID}", bundle.path], check=True)
+    name = user_runtime.id()
+    user_runtime("run", "--detach", "--bundle", bundle.path, name)
+    assert user_runtime("events", "--stats", name).json["data"]["network_interfaces"] is None
+    watching = user_runtime.start_background("events", "--interval", "50ms", name)
+    wait_until(lambda: watching.stdout, 30, "a report")
+    user_runtime("kill", name, "KILL")
+    assert watching.wait().returncode == 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 import pytest
 
 from sysvisor_runc.aio import loop as loops
-from sysvisor_runc.aio.journal import Journal, Subscription
+from sysvisor_runc.aio.journal import Journal, Subscription, kept
 from tests.support.loops import LOOPS, require
 
 Event = dict[str, object]
@@ -138,6 +138,24 @@ def test_the_files_are_bounded_and_what_is_gone_is_counted(on_loop: Run, tmp_pat
         gap, first, *_ = await take(journal.subscribe(since=0), 3)
         assert gap["type"] == "dropped"
         assert gap["count"] == first["seq"] - 1  # type: ignore[operator]
+        journal.close()
+
+    on_loop(main())
+
+
+def test_what_is_kept_can_be_read_without_a_writer(on_loop: Run, tmp_path: pathlib.Path) -> None:
+    """As a subscription would tell it: gaps, filters, and numbers of another journal included."""
+
+    async def told(journal: Journal, since: int, ids: set[str] | None) -> list[Event]:
+        return [event async for event in journal.subscribe(since, ids, follow=False)]
+
+    async def main() -> None:
+        assert list(kept(str(tmp_path / "absent"), 0)) == []
+        journal = Journal(str(tmp_path), bound=10_000)
+        for number in range(1000):
+            journal.publish("start", "ab"[number % 2], {})
+        for since, ids in ((0, None), (950, None), (950, {"a"}), (0, {"b"}), (1000, None), (5000, {"a"})):
+            assert list(kept(str(tmp_path), since, ids)) == await told(journal, since, ids)
         journal.close()
 
     on_loop(main())

@@ -82,11 +82,3 @@ def test_version_has_the_lines_of_runc(capsys: pytest.CaptureFixture[str]) -> No
     assert re.search(r"runc version \d+\.\d+\.\d+$", lines[0])
     assert lines[1].startswith("commit: ")
     assert re.fullmatch(r"spec: \d+\.\d+\.\d+", lines[2])
-
-
-def test_what_is_to_come_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    """The command line is checked first; then the answer is clear."""
-    assert run(["events", "--bogus", "id"]) == 1
-    assert "--bogus" in capfd.readouterr().err
-    assert run(["events", "id"]) == 1
-    assert "events is not supported yet" in capfd.readouterr().err
