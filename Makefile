@@ -18,7 +18,7 @@ BASHDIR  := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR   := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISHDIR  := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 UNITDIR  := $(DESTDIR)$(PREFIX)/lib/systemd/system
-PACKAGES := sysvisor_runc $(wildcard sysvisor_fs)
+PACKAGES := sysvisor_runc sysvisor_fs
 
 # `make` lists the targets; `make BUILDTAGS='…'` alone builds with them, as with runc.
 .DEFAULT_GOAL := $(if $(filter command%,$(origin BUILDTAGS)),build,help)
@@ -117,7 +117,7 @@ proto: $(VENV)/.dev ## renew the messages of proto/*.proto in sysvisor_runc/cont
 install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages and completions
 	@[ -n '$(DESTDIR)' ] || tools/debian-packages base
 	@$(PYTHON) tools/install.py --python '$(PYTHON)' --library '$(LIBDIR)' --destdir '$(DESTDIR)' --tags '$(BUILDTAGS)' \
-	    --program '$(PREFIX)/sbin/sysvisor-runc' $(PACKAGES)
+	    --program '$(PREFIX)/sbin/sysvisor-runc' --daemon '$(PREFIX)/sbin/sysvisor-fs' $(PACKAGES)
 	@$(PYTHON) -m sysvisor_runc.cli.docs build
 	@install -d '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)' '$(UNITDIR)'
 	@install -m 644 build/man/*.8 '$(MANDIR)/'
@@ -128,7 +128,7 @@ install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages a
 	@echo 'installed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
 
 uninstall: ## remove what install put there
-	@rm -f '$(SBINDIR)/sysvisor-runc' '$(MANDIR)'/sysvisor-runc*.8 '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
+	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
 	    '$(FISHDIR)/sysvisor-runc.fish' '$(UNITDIR)/sysvisor@.service'
 	@rm -rf '$(DESTDIR)$(LIBDIR)'
 	@echo 'removed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -142,7 +143,9 @@ def _trees(registry: Registry, request: dict[str, object]) -> Answer:
         for index, path in enumerate(paths):
             try:
                 descriptors += registry.trees(container_id, [path])
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                    raise
                 continue
             served.append(index)
     except BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sysvisor_fs.options import Options
 
 HANDLES = "handles"
+HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SWITCH = 0.0005  # seconds that another thread may keep the FUSE thread from running
 
 
@@ -41,17 +43,25 @@ def program() -> list[str]:
 
 def serve(options: Options) -> int:
     """Be the daemon until told to end; the exit code."""
+    # Whoever tells us to end is heard once there is a loop to hear it; threads never do.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     log_path = options.log or f"{options.run_dir}/sysvisor-fs.log"
     rundir.make(options.run_dir)
     lock = rundir.lock(options.run_dir)
     messages.send_to(options.log, options.log_format, options.debug)
     keeper = holders.connect(options.run_dir)
+    fresh = keeper is None
     if keeper is None:
         forget_all(options.run_dir)
         keeper = holders.start(options.run_dir, [*program(), *options.argv(), "holder"], log_path)
     # Under systemd it is systemd that starts another one.
     keeper.serve([] if os.environ.get("NOTIFY_SOCKET") else [*program(), *options.argv()])
-    registry, engine = bring_up(options, keeper)
+    try:
+        registry, engine = bring_up(options, keeper)
+    except BaseException:
+        if fresh:
+            keeper.quit()
+        raise
     keeper.ready()
     gc.collect()
     gc.freeze()  # what is there now stays: no collection looks at it again while a reader waits

@@ -17,8 +17,7 @@ from sysvisor_runc.kernel import mount as m
 
 _BACKLOG = 128
 _CONNECTIONS = 256
-_LOOKS = 5
-_MAPPED = "0000000000000000" + ("FFFF0000" if struct.pack("=H", 1)[0] else "0000FFFF")  # ::ffff:0:0/96 in there
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NO_COOKIE = 4, 20, 1, -1
 
 
 def private_directory() -> int:
@@ -82,41 +81,49 @@ def is_welcome(connection: socket.socket) -> bool:
 
 
 def _tcp_uid(peer: tuple[str, int], ours: tuple[str, int]) -> int:
-    """The owner of a local TCP socket, from /proc/net (proc(5)): addresses in hex as the machine stores them.
+    """The owner of a local TCP socket: sock_diag(7) finds it by its two addresses, whichever family it was made for.
 
-    A peer with a socket for both families is in the table of the newer one. A table that changes while it is read may
-    lack a line, hence the further looks.
+    struct nlmsghdr { u32 len; u16 type; u16 flags; u32 seq; u32 pid; }, then struct inet_diag_req_v2 { u8 family;
+    u8 protocol; u8 ext; u8 pad; u32 states; struct inet_diag_sockid id; }. The answer, struct inet_diag_msg, has the
+    uid behind 4 bytes, the 48 of the id and 12 more.
     """
-    wanted = [_hex_address(peer), _hex_address(ours)]
-    for file, prefix in (("/proc/net/tcp", ""), ("/proc/net/tcp6", _MAPPED)) * _LOOKS:
-        with open(file, encoding="ascii") as table:
-            for line in table:
-                words = line.split()
-                if words[1:3] == [prefix + address for address in wanted]:
-                    return int(words[7])
-    return -1
-
-
-def _hex_address(address: tuple[str, int]) -> str:
-    number = int.from_bytes(socket.inet_aton(address[0]), "little" if struct.pack("=H", 1)[0] else "big")
-    return f"{number:08X}:{address[1]:04X}"
+    addresses = b"".join(socket.inet_aton(address).ljust(16, b"\0") for address, _ in (peer, ours))
+    identity = struct.pack("!HH", peer[1], ours[1]) + addresses + struct.pack("=Iq", 0, _NO_COOKIE)
+    request = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + identity
+    header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as link:
+        link.sendall(header + request)
+        answer = link.recv(4096)
+    if struct.unpack_from("=H", answer, 4)[0] != _SOCK_DIAG_BY_FAMILY:
+        return -1
+    return int(struct.unpack_from("=I", answer, 16 + 64)[0])
 
 
 class _End(asyncio.Protocol):
-    """One of the two connections that belong together."""
+    """One of the two connections that belong together.
+
+    Attributes:
+        other: its counterpart.
+        early: what has come before there was one: the server speaks first.
+    """
 
     def __init__(self, door: Door | None) -> None:
         self._door = door
         self._transport: asyncio.Transport | None = None
         self.other: _End | None = None
+        self.early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self.other is not None:
+            transport.write(self.other.early)
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and self.other._transport is not None:
             self.other._transport.write(data)
+        else:
+            self.early += data
 
     def eof_received(self) -> bool:
         return False  # HTTP/2 knows no half of a connection

@@ -23,6 +23,8 @@ from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, unshare
 STUCK = float(os.environ.get("SYSVISOR_FS_STUCK_SECONDS") or 5)  # with one request: its thread is not coming back
 JOURNAL = "journal"
 _TICK = 1.0
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_CALL = 5.0  # seconds in which a daemon that was started calls
 _EARLY = 5  # deaths in a row before one was ready, after which starting it again waits longer each time
 
 
@@ -171,8 +173,8 @@ class Holder:
         self._daemon = None
         if daemon.leaving or not daemon.argv:
             return
-        if not daemon.ready:
-            daemon.failures += 1
+        if _was_killed(daemon.pid) and not daemon.killed:
+            daemon.failures = 0  # by somebody else: no reason to have its readers wait
         delay = 0.0 if daemon.failures < _EARLY else min(0.1 * 2 ** (daemon.failures - _EARLY), 5.0)
         self._restart, self._next_start = daemon, time.monotonic() + delay
 
@@ -180,10 +182,17 @@ class Holder:
         if self._restart is None or time.monotonic() < self._next_start:
             return
         daemon = self._restart
-        self._next_start = time.monotonic() + 5.0  # should it die before it even calls us
+        if daemon.failures >= _EARLY and not any(name.startswith("connection/") for name in self._store):
+            log.error("holder: no daemon comes up, and there is nobody to serve: giving up")
+            self._running = False
+            return
+        self._next_start = time.monotonic() + _CALL  # should it die before it even calls us
+        daemon.failures += 1
         log.warning("holder: the daemon has ended unexpectedly, starting another")
         try:
-            os.posix_spawn(daemon.argv[0], daemon.argv, dict(os.environ), setsid=True)
+            os.posix_spawn(
+                daemon.argv[0], daemon.argv, dict(os.environ), setsid=True, setsigmask=[], setsigdef=_IGNORED
+            )
         except OSError as error:
             log.error(f"holder: {daemon.argv[0]}: {error}")
 
@@ -210,6 +219,15 @@ class Holder:
                 pass  # it has ended just now, as the next turn sees
 
 
+def _was_killed(pid: int) -> bool:
+    """Whether a process has ended by SIGKILL; one that somebody else waits for may have."""
+    try:
+        _, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
 def make_namespace(mountpoint: str) -> None:
     """A mount namespace of our own, which sees what the host mounts and shows nothing of ours, with a tmpfs for us."""
     unshare(CLONE_NEWNS)
@@ -231,9 +249,8 @@ def spare_from_oom() -> None:
 
 def main(run_dir: str, mountpoint: str, ready: str) -> int:
     """Run as the holder; a byte in the descriptor `ready` says that it can be talked to."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it goes when it is told to, not with a session or a service
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in _IGNORED:  # it goes when it is told to, not with a session or a service
+        signal.signal(number, signal.SIG_IGN)
     spare_from_oom()
     prctl.set_name("sysvisor-fs-hld")
     make_namespace(mountpoint)

@@ -95,7 +95,7 @@ def start(run_dir: str, argv: list[str], log_path: str) -> Keeper:
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in ((null, 0), (null, 1), (out, 2), (writer, 3))]
-        os.posix_spawn(argv[0], [*argv, "3"], dict(os.environ), file_actions=actions, setsid=True)
+        os.posix_spawn(argv[0], [*argv, "3"], dict(os.environ), file_actions=actions, setsid=True, setsigmask=[])
     except OSError as error:
         raise SysvisorError(f"holder: {argv[0]}: {reason(error)}")
     finally:

@@ -25,7 +25,7 @@ options
   --help, --version
 
 environment
-  SYSVISOR_FS_RUN_DIR, SYSVISOR_FS_MOUNTPOINT   instead of the options
+  SYSVISOR_FS_RUN_DIR, SYSVISOR_FS_MOUNTPOINT, SYSVISOR_FS_TREE   instead of the options
   SYSVISOR_FS_RECOVERY   journal, resend or both (both): how requests of a daemon that died are answered
 """
 
@@ -44,7 +44,7 @@ class Options:
         self.mountpoint = os.environ.get("SYSVISOR_FS_MOUNTPOINT") or "/var/lib/sysvisorfs"
         self.log = ""
         self.log_format = "text"
-        self.tree = "sysvisor_fs.nodes.tree"
+        self.tree = os.environ.get("SYSVISOR_FS_TREE") or "sysvisor_fs.nodes.tree"
         self.tcp = ""
         self.debug = self.help = self.version = False
         self.words: list[str] = []

@@ -32,6 +32,7 @@ async def _attend(registry: Registry, options: Options) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     registry.on_registered = lambda container: _watch(loop, registry, container)
     registry.on_unregistered = lambda container: _unwatch(loop, container)
     registry.watch_inits()

@@ -7,7 +7,7 @@ look up paths in mounts of ours.
 from __future__ import annotations
 
 import os
-import secrets
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from sysvisor_fs.fuse.session import Session, Trigger
 from sysvisor_fs.node import Container
 from sysvisor_fs.store import check_id
 from sysvisor_runc import log
+from sysvisor_runc.kernel.syscall import SyscallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,7 @@ class Registry:
         self._links: dict[str, Link] = {}
         self._starts: dict[str, int] = {}  # of init, in ticks since boot
         self._began = time.time()
+        self._saving = threading.Lock()  # INIT is answered on the FUSE thread: the last to be kept shall be the newest
 
     # --- the life of a container --------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ class Registry:
         container = Container(container_id, self._store.values(container_id))
         container.netns = netns
         fd = mount.open_device()
-        session = self._session(container, secrets.randbits(62) | 1)
+        session = self._session(container, int.from_bytes(os.urandom(8), "little") >> 2 | 1)
         link = Link(fd, session)
         try:
             self._keeper.put(_held(session.connection), fd)
@@ -185,8 +187,8 @@ class Registry:
                     raise ValueError(f"not a path below the tree: {path!r}")
                 try:
                     made.append(mount.clone(f"{self._target(container_id)}/{path}"))
-                except FileNotFoundError as error:
-                    raise FileNotFoundError(error.errno, error.strerror, path) from None
+                except SyscallError as error:
+                    raise OSError(error.errno, error.strerror, path) from None  # of the class that its errno has
         except BaseException:
             for fd in made:
                 os.close(fd)
@@ -221,12 +223,13 @@ class Registry:
 
     def _discard(self, container_id: str, link: Link) -> None:
         """Take everything of a container away, as far as it is there."""
-        if container_id in mount.mounted_below(self.mountpoint):
-            mount.unmount(self._target(container_id))
+        # Served no more before it is unmounted: the end of a connection that is served would be an accident.
         if link.fd in self._engine.links:
             self._engine.remove(link)
         elif not link.gone:
             os.close(link.fd)
+        if container_id in mount.mounted_below(self.mountpoint):
+            mount.unmount(self._target(container_id))
         # The holder's was the last descriptor: now the kernel ends the connection.
         self._keeper.drop(_held(link.session.connection))
         try:
@@ -240,15 +243,19 @@ class Registry:
     # --- across a restart -------------------------------------------------------------------------------------------
 
     def _save(self, container: Container) -> None:
+        with self._saving:
+            self._store.save(container.id, self._record(container))
+
+    def _record(self, container: Container) -> Record:
         session = self._links[container.id].session
-        self._store.save(container.id, {
+        return {
             "connection": session.connection, "minor": session.minor, "flags": session.flags,
             "registered": container.registered, "pid": container.init_pid, "start": self._starts.get(container.id, 0),
             "uid": [container.uid_first, container.uid_size], "gid": [container.gid_first, container.gid_size],
             "ctime": container.ctime_ns, "boottime": container.start_boottime_ns, "netns": container.netns,
             "readonly": list(container.proc_ro_paths), "masked": list(container.proc_mask_paths),
             "cgroups": container.cgroups,
-        })  # fmt: skip
+        }  # fmt: skip
 
     def adopt(self, kept: dict[str, int]) -> dict[int, Link]:
         """Go on with what a predecessor served; `kept` is the holder's. The links, by the number of their connection.

@@ -15,11 +15,22 @@ import tempfile
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SOURCE))
 
-from tools import busybox_rootfs, show  # noqa: E402 - found only now that the path says where
+from tools import borrow, busybox_rootfs, own_daemon, show  # noqa: E402 - found only now that the path says where
 
 PROGRAM = str(SOURCE / "bin/sysvisor-runc")
 NAME = f"demo-{os.getpid()}"
 RANGE = 65536
+MEMORY = 256 << 20
+QUOTA, PERIOD = 150_000, 100_000  # one and a half CPUs
+# What a machine says of itself, asked on both sides. procps and coreutils, not busybox, which asks the kernel.
+ASKED = (
+    ("nproc",),
+    ("free", "-m"),
+    ("uptime",),
+    ("cat", "/proc/loadavg"),
+    ("sysctl", "kernel.hostname", "net.core.somaxconn"),
+)
+SOMAXCONN = "1234"
 
 # Runs inside, as pid 1. Each finding is a line `name<TAB>value`; the last one asks for a look from outside.
 TOUR = r"""
@@ -46,17 +57,23 @@ def make_bundle(directory: pathlib.Path, terminal: bool) -> None:
     """A bundle: busybox as root file system, and the `config.json` that `sysvisor-runc spec` writes."""
     with show.Waiting("a root file system from busybox, and sysvisor-runc spec"):
         busybox_rootfs.make(directory / "rootfs")
+        borrow.programs(directory / "rootfs", "free", "nproc", "sysctl", "uptime")
         subprocess.run([PROGRAM, "spec", "--bundle", str(directory)], check=True)
     path = directory / "config.json"
     config = json.loads(path.read_text())
     config["root"]["readonly"] = False
     config["process"]["terminal"] = terminal
+    config["linux"]["resources"] = {
+        **config["linux"].get("resources", {}),
+        "memory": {"limit": MEMORY},
+        "cpu": {"quota": QUOTA, "period": PERIOD},
+    }
     config["process"]["args"] = ["/bin/sh", "-l"] if terminal else ["/bin/sh", "-c", TOUR]
     path.write_text(json.dumps(config, indent=4))
 
 
 def command(directory: pathlib.Path) -> list[str]:
-    return [PROGRAM, *flags(), "run", "--bundle", str(directory), NAME]
+    return [PROGRAM, *flags(), "run", "--cpuset-from-quota", "--bundle", str(directory), NAME]
 
 
 def flags() -> list[str]:
@@ -111,6 +128,8 @@ def tour(directory: pathlib.Path) -> int:
         judge_inside(findings, seen)
         if "outside" in seen.facts:
             judge_outside(findings, seen)
+            if "--no-sysvisor-fs" not in flags():
+                judge_machine(findings)
         process.stdin.close()
     show.heading("sysvisor-runc run: the end")
     findings.check("exit code", process.returncode == 0, str(process.returncode))
@@ -153,6 +172,47 @@ def judge_outside(findings: show.Findings, seen: Seen) -> None:
     findings.check("host's hostname unchanged", os.uname().nodename != "renamed", os.uname().nodename)
 
 
+def said(*argv: str) -> str:
+    """What a command prints, here."""
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    return (done.stdout + done.stderr).rstrip("\n")
+
+
+def inside(*argv: str) -> str:
+    """What a command prints in the container."""
+    return said(PROGRAM, *flags(), "exec", NAME, *argv)
+
+
+def judge_machine(findings: show.Findings) -> None:
+    """The same questions here and there: a machine of its own, with 256 MiB and one and a half CPUs."""
+    show.heading(f"{MEMORY >> 20} MiB and {QUOTA / PERIOD:g} CPUs: what the two machines say of themselves")
+    host_somaxconn = said("sysctl", "-n", "net.core.somaxconn")
+    inside("sysctl", "-q", "-w", f"net.core.somaxconn={SOMAXCONN}")
+    answers = [(" ".join(argv), said(*argv), inside(*argv)) for argv in ASKED]
+    show.side_by_side(("host", "container"), answers)
+    total = memory_total(answers[1][2])
+    findings.check("free: total is the limit", 0 < total <= MEMORY >> 20, f"{total} MiB")
+    cpus = inside("grep", "-c", "^processor", "/proc/cpuinfo")
+    wanted = min(-(-QUOTA // PERIOD), os.cpu_count() or 1)
+    findings.check("nproc and /proc/cpuinfo agree", answers[0][2] == cpus == str(wanted), f"{answers[0][2]} and {cpus}")
+    up = float((inside("cat", "/proc/uptime").split() or ["inf"])[0])
+    findings.check("uptime is the container's", up < 300, f"{up:.2f} s, the host's {host_uptime():.0f} s")
+    own = inside("sysctl", "-n", "net.core.somaxconn")
+    findings.check("its sysctl is its own", own == SOMAXCONN, f"somaxconn is {own}")
+    now = said("sysctl", "-n", "net.core.somaxconn")
+    findings.check("the host's is what it was", now == host_somaxconn, f"somaxconn is {now}")
+
+
+def memory_total(text: str) -> int:
+    """The total in what `free -m` prints; 0 where it prints something else."""
+    words = next((line.split() for line in text.splitlines() if line.startswith("Mem:")), [])
+    return int(words[1]) if len(words) > 1 else 0
+
+
+def host_uptime() -> float:
+    return float(pathlib.Path("/proc/uptime").read_text().split()[0])
+
+
 def main() -> int:
     if os.geteuid() != 0:
         print("make demo makes namespaces, id ranges and cgroups: run it as root (sudo make demo)", file=sys.stderr)
@@ -160,9 +220,10 @@ def main() -> int:
     directory = pathlib.Path(tempfile.mkdtemp(prefix="sysvisor-demo-"))
     directory.chmod(0o755)  # the container's root has to get through to its rootfs
     try:
-        terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        make_bundle(directory, terminal)
-        return shell(directory) if terminal else tour(directory)
+        with own_daemon.OwnDaemon(directory):
+            terminal = sys.stdin.isatty() and sys.stdout.isatty()
+            make_bundle(directory, terminal)
+            return shell(directory) if terminal else tour(directory)
     finally:
         subprocess.run([PROGRAM, *flags(), "delete", "--force", NAME], check=False, capture_output=True)
         shutil.rmtree(directory, ignore_errors=True)

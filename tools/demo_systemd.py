@@ -19,7 +19,7 @@ import time
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SOURCE))
 
-from tools import debian_rootfs, show  # noqa: E402 - found only now that the path says where
+from tools import debian_rootfs, own_daemon, show  # noqa: E402 - found only now that the path says where
 
 PROGRAM = str(SOURCE / "bin/sysvisor-runc")
 NAME = f"demo-systemd-{os.getpid()}"
@@ -134,8 +134,9 @@ def main() -> int:
     directory = pathlib.Path(tempfile.mkdtemp(prefix="sysvisor-demo-", dir="/var/tmp"))
     directory.chmod(0o755)
     try:
-        make_bundle(directory)
-        return boot(directory)
+        with own_daemon.OwnDaemon(directory):
+            make_bundle(directory)
+            return boot(directory)
     except RuntimeError as error:
         print(f"make demo-systemd: {error}", file=sys.stderr)
         return 1

@@ -51,6 +51,14 @@ from sysvisor_runc.cli.main import main
 main()
 """
 
+# The daemon is started once, and has no archive: its code lies compiled beside the sources.
+DAEMON = """#!{python} -SI
+import sys
+sys.path.append({library!r})
+from sysvisor_fs.main import main
+main()
+"""
+
 Index = dict[str, tuple[int, int, bool]]
 
 
@@ -98,7 +106,9 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
         body += code
     trees = [ast.parse(path.read_bytes()) for path in sources.values()]
     verbs = {name for name in sources if name.startswith(f"{PACKAGE}.cli.")}
-    entered = (lazily_imported(trees) | verbs) & {name for name in sources if not name.startswith(f"{PACKAGE}.aio")}
+    # What lives long comes without a group, and generated messages need a library that is not there yet.
+    without = (f"{PACKAGE}.aio", f"{PACKAGE}.contract")
+    entered = (lazily_imported(trees) | verbs) & {name for name in sources if not name.startswith(without)}
     groups = {name: imported(python, library, name) for name in sorted(entered)}
     # What the program begins with is there in any case.
     first = {MAIN, *groups[MAIN]}
@@ -134,12 +144,27 @@ def install(options: argparse.Namespace) -> None:
     command = [sys.executable, str(SOURCE / "tools/buildinfo.py"), "--tags", options.tags, str(build)]
     subprocess.run(command, check=True, cwd=SOURCE, stdout=subprocess.DEVNULL)
     head = write_archive(options.python, destination, options.library)
-    program = pathlib.Path(f"{options.destdir}{options.program}")
-    program.parent.mkdir(parents=True, exist_ok=True)
-    partial = program.with_name(f".{program.name}.new")
-    partial.write_text(PROGRAM.format(python=options.python, library=options.library, head=head))
+    text = PROGRAM.format(python=options.python, library=options.library, head=head)
+    put_program(pathlib.Path(f"{options.destdir}{options.program}"), text)
+    if options.daemon:
+        compile_beside(options.python, destination, options.library)
+        text = DAEMON.format(python=options.python, library=options.library)
+        put_program(pathlib.Path(f"{options.destdir}{options.daemon}"), text)
+
+
+def put_program(path: pathlib.Path, text: str) -> None:
+    """An executable file, in place of an earlier one at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.new")
+    partial.write_text(text)
     partial.chmod(0o755)
-    os.replace(partial, program)
+    os.replace(partial, path)
+
+
+def compile_beside(python: str, library: pathlib.Path, shown: str) -> None:
+    """Byte code in __pycache__, believed whatever time the sources have; `shown` is what tracebacks call it."""
+    command = [python, "-m", "compileall", "-q", "-s", str(library), "-p", shown]
+    subprocess.run([*command, "--invalidation-mode", "unchecked-hash", str(library)], check=True)
 
 
 def main() -> int:
@@ -148,6 +173,7 @@ def main() -> int:
     parser.add_argument("--python", default="/usr/bin/python3", help="interpreter that the program names")
     parser.add_argument("--library", required=True, help="directory of the library")
     parser.add_argument("--program", required=True, help="path of the program")
+    parser.add_argument("--daemon", default="", help="path of sysvisor-fs, where it is installed too")
     parser.add_argument("--destdir", default="", help="staging root in front of both")
     parser.add_argument("--tags", default="", help="build tags")
     parser.add_argument("packages", nargs="+", help="packages to install")

@@ -31,6 +31,18 @@ class Findings:
             print(f"    {'':<38} {line}", flush=True)
 
 
+def side_by_side(heads: tuple[str, str], rows: list[tuple[str, str, str]]) -> None:
+    """Answers to the same questions from two sides: (question, one, other), line beside line."""
+    width = max(len(line) for _, one, _ in rows for line in (heads[0], *one.splitlines()))
+    print(f"    {paint(heads[0].ljust(width), 'bold')} | {paint(heads[1], 'bold')}", flush=True)
+    for question, one, other in rows:
+        print(f"  {paint('$ ' + question, 'dim')}", flush=True)
+        left, right = one.splitlines(), other.splitlines()
+        for number in range(max(len(left), len(right))):
+            pair = [lines[number] if number < len(lines) else "" for lines in (left, right)]
+            print(f"    {pair[0].ljust(width)} | {pair[1]}".rstrip(), flush=True)
+
+
 class Waiting:
     """A context that says what is being waited for, and how long it took."""
 

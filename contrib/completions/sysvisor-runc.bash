@@ -17,10 +17,12 @@ _sysvisor_runc_value() {
             _sysvisor_runc_paths -d ;;
         checkpoint:--manage-cgroups-mode | restore:--manage-cgroups-mode)
             _sysvisor_runc_words 'soft full strict ignore' ;;
-        checkpoint:--empty-ns | checkpoint:--status-fd | checkpoint:--page-server | create:--preserve-fds | create:--set-credential | create:--load-credential | events:--interval | exec:--env | exec:-e | exec:--user | exec:-u | exec:--additional-gids | exec:-g | exec:--process-label | exec:--apparmor | exec:--cap | exec:-c | exec:--preserve-fds | exec:--cgroup | restore:--empty-ns | restore:--lsm-profile | restore:--lsm-mount-context | run:--preserve-fds | run:--set-credential | run:--load-credential | spec:--id-map | spec:-m | update:--blkio-weight | update:--cpu-period | update:--cpu-quota | update:--cpu-burst | update:--cpu-share | update:--cpu-rt-period | update:--cpu-rt-runtime | update:--cpuset-cpus | update:--cpuset-mems | update:--memory | update:--memory-reservation | update:--memory-swap | update:--pids-limit | update:--l3-cache-schema | update:--mem-bw-schema)
+        checkpoint:--empty-ns | checkpoint:--status-fd | checkpoint:--page-server | create:--preserve-fds | create:--set-credential | create:--load-credential | events:--interval | events:--since | exec:--env | exec:-e | exec:--user | exec:-u | exec:--additional-gids | exec:-g | exec:--process-label | exec:--apparmor | exec:--cap | exec:-c | exec:--preserve-fds | exec:--cgroup | restore:--empty-ns | restore:--lsm-profile | restore:--lsm-mount-context | run:--preserve-fds | run:--set-credential | run:--load-credential | spec:--id-map | spec:-m | update:--blkio-weight | update:--cpu-period | update:--cpu-quota | update:--cpu-burst | update:--cpu-share | update:--cpu-rt-period | update:--cpu-rt-runtime | update:--cpuset-cpus | update:--cpuset-mems | update:--memory | update:--memory-reservation | update:--memory-swap | update:--pids-limit | update:--l3-cache-schema | update:--mem-bw-schema)
             COMPREPLY=() ;;
         create:--uid-shift | run:--uid-shift)
             _sysvisor_runc_words 'idmap chown none' ;;
+        events:--format | events:-f)
+            _sysvisor_runc_words 'json table' ;;
         list:--format | list:-f | ps:--format | ps:-f)
             _sysvisor_runc_words 'table json' ;;
         update:--cpu-idle)
@@ -34,9 +36,9 @@ _sysvisor_runc_flags() {
     case $1 in
         '') _sysvisor_runc_words '--debug --log --log-format --root --systemd-cgroup --rootless --criu --no-sysvisor-fs --no-syscont --help -h --version -v' ;;
         checkpoint) _sysvisor_runc_words '--image-path --work-path --tcp-established --ext-unix-sk --shell-job --lazy-pages --file-locks --manage-cgroups-mode --empty-ns --auto-dedup --parent-path --leave-running --tcp-skip-in-flight --link-remap --status-fd --page-server --pre-dump' ;;
-        create) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift' ;;
+        create) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift --cpuset-from-quota' ;;
         delete) _sysvisor_runc_words '--force -f' ;;
-        events) _sysvisor_runc_words '--interval --stats' ;;
+        events) _sysvisor_runc_words '--interval --stats --all -a --since --format -f' ;;
         exec) _sysvisor_runc_words '--console-socket --pidfd-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --cgroup --ignore-paused' ;;
         features) _sysvisor_runc_words '' ;;
         help) _sysvisor_runc_words '' ;;
@@ -46,7 +48,7 @@ _sysvisor_runc_flags() {
         ps) _sysvisor_runc_words '--format -f' ;;
         restore) _sysvisor_runc_words '--console-socket --bundle -b --detach -d --pid-file --no-subreaper --no-pivot --image-path --work-path --tcp-established --ext-unix-sk --shell-job --lazy-pages --file-locks --manage-cgroups-mode --empty-ns --auto-dedup --lsm-profile --lsm-mount-context' ;;
         resume) _sysvisor_runc_words '' ;;
-        run) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift --detach -d --keep --no-subreaper' ;;
+        run) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift --cpuset-from-quota --detach -d --keep --no-subreaper' ;;
         spec) _sysvisor_runc_words '--bundle -b --rootless --id-map -m' ;;
         start) _sysvisor_runc_words '' ;;
         state) _sysvisor_runc_words '' ;;

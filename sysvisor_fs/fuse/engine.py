@@ -51,7 +51,7 @@ class Job:
 class Link:
     """A connection as the engine sees it: its descriptor, its session, and the slow requests by their `unique`."""
 
-    __slots__ = ("fd", "gone", "lock", "paused", "pending", "session")
+    __slots__ = ("fd", "gone", "lock", "paused", "pending", "session", "silent")
 
     def __init__(self, fd: int, session: Session) -> None:
         self.fd = fd
@@ -59,6 +59,7 @@ class Link:
         self.pending: dict[int, Job] = {}
         self.paused = False
         self.gone = False
+        self.silent = False
         self.lock = threading.Lock()  # held by a worker that writes, and while `gone` is set; neither waits
 
 
@@ -138,7 +139,7 @@ class Engine:
         def run() -> None:
             if self.links.pop(link.fd, None) is None:
                 return
-            self._epoll.unregister(link.fd)
+            self.silence(link)
             for unique in list(link.pending):
                 self._give_up(link, unique, errno.ENOTCONN)
             with link.lock:
@@ -150,7 +151,9 @@ class Engine:
 
     def silence(self, link: Link) -> None:
         """Look no more at a connection that the kernel has ended, until it is removed."""
-        self._epoll.modify(link.fd, 0)
+        if not link.silent:
+            link.silent = True
+            self._epoll.unregister(link.fd)
 
     def watch(self, link: Link, trigger: Trigger) -> None:
         """Tell the connection's kernel when a trigger comes true."""
@@ -295,9 +298,10 @@ class Engine:
         if slot == self._slot:
             self._slot = self._free_slot()
         self._workers.submit(lambda: self._work(job))
-        if len(link.pending) >= PENDING and link.fd in self.links:
-            link.paused = True
+        if len(link.pending) >= PENDING and link.fd in self.links and not link.silent:
+            # In this order: a worker that ends meanwhile must not resume what is paused only after that.
             self._epoll.modify(link.fd, 0)
+            link.paused = True
             self._resume(link)
 
     def _free_slot(self) -> int:
@@ -326,7 +330,8 @@ class Engine:
     def _resume(self, link: Link) -> None:
         if link.paused and len(link.pending) < PENDING and not link.gone:
             link.paused = False
-            self._epoll.modify(link.fd, select.EPOLLIN)
+            if not link.silent:
+                self._epoll.modify(link.fd, select.EPOLLIN)
 
     def _give_up(self, link: Link, unique: int, number: int) -> None:
         """Answer a slow request with an error; its worker's answer comes to nothing."""

@@ -30,19 +30,52 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.aio.step import Action, Event
     from sysvisor_runc.launch.child import Child
+    from sysvisor_runc.launch.notify import Proxy
     from sysvisor_runc.launch.terminal import CallerTerminal
 
 # What an unknown exit code is told as: the process had been reaped by somebody else.
 _UNKNOWN = 255
 
 
-async def attend(child: Child, console: int, signal_fd: int, terminal: CallerTerminal) -> int:
+async def attend(
+    child: Child, console: int, signal_fd: int, terminal: CallerTerminal, proxy: Proxy | None = None
+) -> int:
     """The exit code of `child` once it has ended and all its output is written; closes `console` and `signal_fd`."""
     attendant = _Attendant(child, console, signal_fd, terminal)
+    messages = None if proxy is None else _Messages(proxy)
     try:
         return await attendant.finished
     finally:
         attendant.close()
+        if messages is not None:
+            messages.close()
+
+
+class _Messages:
+    """The container's messages to the service manager, passed on as they come."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._proxy = proxy
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch()
+
+    def _watch(self) -> None:
+        self._timer = None
+        self._loop.add_reader(self._proxy.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        pause = self._proxy.pass_on()
+        if pause:
+            self._loop.remove_reader(self._proxy.fileno())
+            self._timer = self._loop.call_later(pause, self._watch)
+
+    def close(self) -> None:
+        """Pass on the last ones, and stop."""
+        self._loop.remove_reader(self._proxy.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._proxy.pass_on()
 
 
 class _Attendant:

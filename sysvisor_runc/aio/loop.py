@@ -34,6 +34,7 @@ finally:
         del sys.modules["ssl"]
 
 AbstractEventLoop = asyncio.AbstractEventLoop
+TimerHandle = asyncio.TimerHandle
 
 
 def run(main: Coroutine[object, object, T], *, prefer: str = "asyncio") -> T:

@@ -34,13 +34,15 @@ class Manager:
         paths: controller, `name=…` or `unified` → absolute path; what the record stores. Those mounted together share
             one path. A hierarchy that could not be made for an unprivileged caller is dropped from it.
         delegated: whether processes go into a leaf below, which the container owns.
+        incomplete: whether a hierarchy was dropped.
     """
 
-    __slots__ = ("delegated", "paths")
+    __slots__ = ("delegated", "incomplete", "paths")
 
     def __init__(self, paths: dict[str, str], *, delegated: bool = False) -> None:
         self.paths = paths
         self.delegated = delegated
+        self.incomplete = False
 
     # ---- layout
 
@@ -78,7 +80,7 @@ class Manager:
         Raises:
             CgroupError: a cgroup that exists already holds processes or is frozen; no permission; no cgroup mount.
         """
-        if not self.paths:
+        if not self.paths and not self.incomplete:
             raise CgroupError(
                 "no cgroup hierarchy is mounted", hint="mount -t cgroup2 cgroup2 /sys/fs/cgroup, or boot with systemd"
             )
@@ -92,6 +94,7 @@ class Manager:
                     if not (tolerant and e.errno in DENIED):
                         raise failure("mkdir", e.filename or path, e) from None
                     self.paths = {key: value for key, value in self.paths.items() if value != path}
+                    self.incomplete = True
         except BaseException:
             discard(made)
             raise
@@ -239,7 +242,7 @@ class Manager:
                 from sysvisor_runc.cgroup.refusal import refuse_excess
 
                 refuse_excess(path, step)
-            else:
+            elif path is not None or not self.incomplete:  # without privileges the kernel itself guards the devices
                 step.apply(path, v2=self.v2)
 
     def _write(self, path: str, step: Setting, *, last: bool) -> bool:

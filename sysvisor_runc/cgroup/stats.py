@@ -1,96 +1,145 @@
-"""Raw numbers of a container's cgroups, file by file; giving them a shape is the reader's business.
+"""What a container uses, as runc's `events` prints it: the same names, nesting and order, zeros left out as there.
 
-Loaded by `events` and the supervisor only.
+Loaded by `events` only. What each version of cgroups tells is `stats_v1`'s and `stats_v2`'s; Intel RDT and the network
+are not cgroups, and are added by the caller.
 """
 
 from __future__ import annotations
 
-from sysvisor_runc.cgroup.file import failure, read_if_there
-from sysvisor_runc.cgroup.layout import UNIFIED
+from sysvisor_runc.cgroup.counters import nested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cgroup.manager import Manager
 
-    Value = int | dict[str, int] | str
+    # Any JSON object.
+    Table = dict[str, object]
 
-_V1 = {
-    "cpu": ("cpu.stat",),
-    "cpuacct": ("cpuacct.usage", "cpuacct.usage_percpu", "cpuacct.usage_all", "cpuacct.stat"),
-    "memory": (
-        "memory.stat",
-        *(
-            f"memory.{kind}{what}"
-            for kind in ("", "memsw.", "kmem.", "kmem.tcp.")
-            for what in ("usage_in_bytes", "max_usage_in_bytes", "failcnt", "limit_in_bytes")
-        ),
-        "memory.use_hierarchy",
-        "memory.numa_stat",
-        "memory.oom_control",
-    ),
-    "pids": ("pids.current", "pids.max"),
-    "blkio": tuple(
-        f"blkio.{scheduler}{what}"
-        for scheduler in ("throttle.", "bfq.", "")
-        for what in ("io_service_bytes_recursive", "io_serviced_recursive", "io_service_bytes", "io_serviced")
-    ),
-    "cpuset": ("cpuset.cpus", "cpuset.mems", "cpuset.memory_pressure"),
-    "rdma": ("rdma.current", "rdma.max"),
-}
-_V2 = (
-    *("cpu.stat", "cpu.pressure", "cpuset.cpus.effective", "cpuset.mems.effective"),
-    *("memory.stat", "memory.current", "memory.max", "memory.peak", "memory.events", "memory.pressure"),
-    *("memory.swap.current", "memory.swap.max", "memory.swap.peak", "memory.swap.events"),
-    *("pids.current", "pids.max", "io.stat", "io.pressure", "rdma.current", "rdma.max", "misc.current"),
+# The numbers of a v1 cpuset, in the order of printing.
+CPUSET = (
+    "cpu_exclusive",
+    "mem_hardwall",
+    "mem_exclusive",
+    "memory_migrate",
+    "memory_spread_page",
+    "memory_spread_slab",
+    "memory_pressure",
+    "sched_load_balance",
+    "sched_relax_domain_level",
 )
 
 
-def stats(manager: Manager) -> dict[str, Value]:
-    """Control file → its number, its `key value` table, or its text where it is neither; files not there are left out.
+def stats(manager: Manager) -> Table:
+    """The container's usage; an object with its parts in runc's order, those that are no cgroup's empty.
 
     Raises:
-        CgroupError: a file is there and cannot be read.
+        CgroupError: a control file is there and cannot be read.
     """
-    wanted: list[tuple[str, str]] = []
+    parts: Table = {}
     if manager.v2:
-        wanted += [(manager.paths[UNIFIED], file) for file in _V2]
-    else:
-        for controller, files in _V1.items():
-            if controller in manager.paths:
-                wanted += [(manager.paths[controller], file) for file in files]
-    table: dict[str, Value] = {}
-    for path, file in wanted:
-        try:
-            text = read_if_there(f"{path}/{file}")
-        except OSError as e:
-            raise failure("read", f"{path}/{file}", e) from None
-        if text is not None:
-            table[file] = parse(text)
+        from sysvisor_runc.cgroup.stats_v2 import collect as collect_v2
+
+        parts = collect_v2(next(iter(manager.paths.values())))
+    elif manager.paths:
+        from sysvisor_runc.cgroup.stats_v1 import collect as collect_v1
+
+        parts = collect_v1(manager.paths, delegated=manager.delegated)
+    table: Table = {
+        "cpu": {},
+        "cpuset": cpuset([], [], {}),
+        "memory": {},
+        "pids": {},
+        "blkio": {},
+        "hugetlb": {},
+        "intel_rdt": {},
+        "network_interfaces": None,
+    }
+    # rdma and misc, where there is something to tell, come behind what runc has.
+    table.update((key, part) for key, part in parts.items() if part or key in table)
     return table
 
 
-def parse(text: str) -> Value:
-    """A number, a flat keyed table (every line `key number`), or the text as it is."""
-    if text.isdigit():
-        return int(text)
-    table = keyed(text)
-    return table if table and len(table) == len(text.splitlines()) else text
+# ---- the shapes that both versions share
 
 
-def keyed(text: str) -> dict[str, int]:
-    """A flat keyed file, `key value` per line; lines whose value is no number are left out."""
-    table = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(" ")
-        if value.isdigit():
-            table[key] = int(value)
+def omitempty(table: Table, *always: str) -> Table:
+    """`table` without what is zero or empty, `always` excepted: Go's tag of this name."""
+    return {key: value for key, value in table.items() if value or key in always}
+
+
+def omitzero(table: Table, *always: str) -> Table:
+    """As `omitempty`; nothing at all where everything is zero."""
+    return omitempty(table, *always) if any(table.values()) else {}
+
+
+def usage(total: int, kernel: int, user: int, percpu: dict[str, list[int]] | None = None) -> Table:
+    """CPU time in nanoseconds."""
+    return omitzero({"total": total, **(percpu or {}), "kernel": kernel, "user": user}, "kernel", "user")
+
+
+def throttling(periods: int, throttled: int, nanoseconds: int) -> Table:
+    return omitempty({"periods": periods, "throttledPeriods": throttled, "throttledTime": nanoseconds})
+
+
+def cpuset(cpus: list[int], mems: list[int], numbers: dict[str, int]) -> Table:
+    """A cpuset of v1; of v2, where it has nothing of this, zeros."""
+    table: Table = {}
+    for key in CPUSET:
+        if key == "cpu_exclusive" and cpus:
+            table["cpus"] = cpus
+        if key == "mem_hardwall" and mems:
+            table["mems"] = mems
+        table[key] = numbers.get(key, 0)
     return table
+
+
+def memory_entry(limit: int, used: int, peak: int, failures: int) -> Table:
+    return omitzero({"limit": limit, "usage": used, "max": peak, "failcnt": failures}, "limit", "failcnt")
+
+
+def hugetlb_entry(used: int, peak: int, failures: int) -> Table:
+    return omitempty({"usage": used, "max": peak, "failcnt": failures}, "failcnt")
+
+
+def blkio_entry(device: str, operation: str, value: int) -> Table | None:
+    """One line about a block device, `MAJOR:MINOR`; None where it names none."""
+    major, _, minor = device.partition(":")
+    if not (major.isdecimal() and minor.isdecimal()):
+        return None
+    return omitempty({"major": int(major), "minor": int(minor), "op": operation, "value": value})
+
+
+def rdma(path: str) -> Table:
+    """Limits and use of each RDMA device; nothing where a device came or went in between."""
+    limits, current = (_rdma_entries(path, file) for file in ("rdma.max", "rdma.current"))
+    if len(limits) != len(current):
+        return {}
+    return omitempty({"rdma_limit": limits, "rdma_current": current})
+
+
+def _rdma_entries(path: str, file: str) -> list[Table]:
+    return [
+        omitempty({
+            "device": device,
+            "hca_handles": _u32(values.get("hca_handle", "0")),
+            "hca_objects": _u32(values.get("hca_object", "0")),
+        })
+        for device, values in nested(path, file)
+    ]  # fmt: skip
+
+
+def _u32(value: str) -> int:
+    if value == "max":
+        return (1 << 32) - 1
+    return int(value) if value.isdecimal() else 0
 
 
 def oom_kills(manager: Manager) -> int:
     """How many processes the kernel killed for want of memory here; 0 where it does not count."""
+    from sysvisor_runc.cgroup.counters import keyed
+    from sysvisor_runc.cgroup.layout import UNIFIED
+
     path = manager.paths.get(UNIFIED if manager.v2 else "memory")
     if path is None:
         return 0
-    text = read_if_there(path + ("/memory.events" if manager.v2 else "/memory.oom_control"))
-    return keyed(text or "").get("oom_kill", 0)
+    return keyed(path, "memory.events" if manager.v2 else "memory.oom_control").get("oom_kill", 0)

@@ -51,12 +51,14 @@ class Wiring:
         state: the container's state for hooks, as JSON with the pid to be filled in by `pid_mark`.
         leaf: v2: `cgroup.procs` of the delegated leaf, joined once the cgroup namespace is unshared; -1: none.
         late: a socket that brings `join`, `leaf` and more trees where the cgroups are made after the clone, or -1.
+        fs_socket: a socket that brings the mounts of sysvisor-fs, or -1.
         pid_ns: the pid namespace that the last stage joins; -1: the child lives in the container's from the start.
         reached: called with the name of each step, for fault injection; None in ordinary runs.
     """
 
     __slots__ = (
         "channel",
+        "fs_socket",
         "join",
         "last_cap",
         "late",
@@ -79,6 +81,7 @@ class Wiring:
         self.leaf = -1
         self.pid_ns = -1
         self.late = -1
+        self.fs_socket = -1
         self.state: Callable[[str], bytes] = lambda status: b"{}"
         self.reached: Callable[[str], None] | None = None
 
@@ -119,7 +122,8 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     """The whole way, in order. The names given to `reached` are the injection points that the tests fail in turn."""
     channel = wiring.channel
     reached = wiring.reached or _nothing
-    prctl(PR_SET_DUMPABLE, 0)
+    if not plan.own_trees:  # else newuidmap(1) must still see whose process this is (proc(5), "dumpable")
+        prctl(PR_SET_DUMPABLE, 0)
     os.umask(0o022)  # not the caller's, for what is made in the root file system
     os.setsid()
     if channel.receive() is None:
@@ -145,8 +149,11 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     reached("child-seal")
     preload(plan)
     seal_imports()
+    if plan.own_trees:
+        _without_privileges(plan, wiring)
     rootfs = Rootfs(-1, -1, wiring.trees, wiring.pid_ns)
-    rootfs.have_idmapped = lambda tree, number: _ask(channel, messages.IDMAP, f"{tree} {number}")
+    rootfs.ask_host = lambda kind, text: _ask(channel, kind, text)
+    rootfs.fs_socket = wiring.fs_socket
     rootfs.proc = _private_proc(plan)
     if time_offsets >= 0:
         from sysvisor_runc.child import clocks  # loaded before the seal
@@ -176,10 +183,7 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
         _open_console(plan, rootfs, channel, now=wiring.pid_ns < 0)
     reached("child-pivot")
     _change_root(plan, rootfs, place)
-    if plan.hostname:
-        syscall("sethostname", os.fsencode(plan.hostname), len(os.fsencode(plan.hostname)), operand=plan.hostname)
-    if plan.domainname:
-        syscall("setdomainname", os.fsencode(plan.domainname), len(os.fsencode(plan.domainname)))
+    _set_names(plan)
     reached("child-sysctl")
     for path, value in plan.sysctl:
         _write_sysctl(rootfs, path, value)
@@ -188,6 +192,13 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
     reached("child-identity")
     _prepare_process(plan.process, rootfs)
     _last_stage(plan, wiring, rootfs)
+
+
+def _without_privileges(plan: ChildPlan, wiring: Wiring) -> None:
+    from sysvisor_runc.child import rootless  # the host has loaded it
+
+    rootless.open_own_trees(plan.own_trees, wiring.trees)
+    rootless.leave_groups(plan.process.identity, "self")
 
 
 def _nothing(step: str) -> None:
@@ -341,6 +352,12 @@ def _write_sysctl(rootfs: Rootfs, path: str, value: str) -> None:
             os.close(fd)
     except OSError as error:
         raise ChildError(f"error setting sysctl {path.replace('/', '.')}={value}: {_os_error(error)}") from error
+
+
+def _set_names(plan: ChildPlan) -> None:
+    for call, name in (("sethostname", plan.hostname), ("setdomainname", plan.domainname)):
+        if name:
+            syscall(call, os.fsencode(name), len(os.fsencode(name)), operand=name)
 
 
 def _bring_up_loopback() -> None:

@@ -10,6 +10,7 @@ import os
 import stat
 
 from sysvisor_runc.child import paths
+from sysvisor_runc.child.channel import IDMAP
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.statfs import PROC_SUPER_MAGIC, fstatfs
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
         def execute(self, rootfs: Rootfs) -> None: ...
 
 
-def _nobody_to_ask(tree: int, number: int) -> None:
-    raise OSError(1, "nobody can ID-map it")
+def _nobody_to_ask(kind: bytes, text: str) -> None:
+    raise OSError(1, "there is no host to ask")
 
 
 class Rootfs:
@@ -39,10 +40,11 @@ class Rootfs:
         kept: mounts that a later operation or the child refers to by name ("devpts").
         pid_ns: the pid namespace that the container's procfs shows, where that is not ours; -1: ours.
         devnull: /dev/null of the host (O_PATH), verified; -1 until needed.
-        have_idmapped: has the host ID-map a detached mount of ours, as it was planned under a number.
+        ask_host: sends the host a message and waits until it has done what that asks for.
+        fs_socket: where the mounts of sysvisor-fs come in; -1: none will.
     """
 
-    __slots__ = ("devnull", "have_idmapped", "kept", "pid_ns", "proc", "root", "trees")
+    __slots__ = ("ask_host", "devnull", "fs_socket", "kept", "pid_ns", "proc", "root", "trees")
 
     def __init__(self, root: int, proc: int, trees: dict[int, int], pid_ns: int = -1) -> None:
         self.pid_ns = pid_ns
@@ -51,7 +53,8 @@ class Rootfs:
         self.trees = trees
         self.kept: dict[str, int] = {}
         self.devnull = -1
-        self.have_idmapped: Callable[[int, int], None] = _nobody_to_ask
+        self.fs_socket = -1
+        self.ask_host: Callable[[bytes, str], None] = _nobody_to_ask
 
     def null_device(self) -> int:
         """The host's /dev/null, proved to be the character device 1:3 (CVE-2025-31133 swapped the container's)."""
@@ -210,7 +213,7 @@ class BindMount:
         finally:
             os.close(fd)
         if self.idmap:
-            rootfs.have_idmapped(tree, self.tree)
+            rootfs.ask_host(IDMAP, f"{tree} {self.tree}")
         return tree
 
 
@@ -309,6 +312,16 @@ class FilesystemMount:
         m.mount(self.source, ".", self.fstype, 0, data)
         os.chdir("/")
         return paths.open_in_root(destination, ".", os.O_PATH | os.O_DIRECTORY)
+
+
+def clone_tree(path: str, *, recursive: bool, propagation: int) -> int:
+    """A detached clone of the mount at `path`, close-on-exec. Raises OSError."""
+    flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (m.AT_RECURSIVE if recursive else 0)
+    fd = m.open_tree(m.AT_FDCWD, path, flags)
+    if propagation:
+        below = m.AT_RECURSIVE if propagation & m.MS_REC else 0
+        m.mount_setattr(fd, "", m.AT_EMPTY_PATH | below, propagation=propagation & ~m.MS_REC)
+    return fd
 
 
 def new_mount(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.child.hook import Hook
     from sysvisor_runc.child.identity import Identity
     from sysvisor_runc.child.mounts import Operation
+    from sysvisor_runc.child.rootless import OwnTree
 
     class SeccompFilter(Protocol):
         """The filter as bytes, the flags to load it with, and whether loading gives a listener."""
@@ -133,6 +134,7 @@ class ChildPlan:
         root_readonly, root_propagation: applied to the new root at the end.
         loopback: bring `lo` up in the new network namespace.
         sysctl: (path below /proc/sys, value).
+        own_trees: detached mounts that the child opens itself, for a caller without privileges.
     """
 
     __slots__ = (
@@ -148,6 +150,7 @@ class ChildPlan:
         "new_user",
         "no_pivot",
         "operations",
+        "own_trees",
         "process",
         "root_propagation",
         "root_readonly",
@@ -168,6 +171,7 @@ class ChildPlan:
         self.rootfs = "/"
         self.rootfs_tree = 0
         self.operations: list[Operation] = []
+        self.own_trees: list[OwnTree] = []
         self.finish: list[Operation] = []
         self.root_readonly = False
         self.root_propagation: int | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sysvisor_runc.cli.fsagent import serve_fs_agent
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.state import lifecycle
@@ -26,6 +28,7 @@ def run(options: Options) -> int:
     try:
         with entry, entry.lock():
             _delete(entry, force=force)
+        publish(options, "delete", {"force": force})
     except NoSuchContainer:  # another `delete` was faster
         if not force:
             raise
@@ -38,9 +41,9 @@ def _delete(entry: Entry, *, force: bool) -> None:
     except NoRecord:
         if not force:
             raise
-        destroy.destroy_unrecorded(entry, connect)
+        destroy.destroy_unrecorded(entry, connect, serve_fs_agent)
         return
     # A created container may go without --force, as with runc: its init waits for nobody else.
     lifecycle.require("delete --force" if force else "delete", observe(entry, record), record["id"])
     destroy.kill_init(record)
-    destroy.destroy(entry, record, connect, force=force)
+    destroy.destroy(entry, record, connect, force=force, serve_fs_agent=serve_fs_agent)

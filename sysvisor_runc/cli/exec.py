@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.cli.descriptors import preserved
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.errors import LaunchError, UsageError
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
@@ -40,6 +40,8 @@ def run(options: Options) -> int:
     joining = _joining(options, record, wanted)
     joined = join(record, init, wanted, _plan(options, record, wanted, joining), joining)
     os.close(init)
+    # The program's name only: in arguments there are secrets.
+    publish(options, "exec", {"pid": joined.child.pid, "program": wanted["args"][0]})
     return _follow(options, joined)
 
 
@@ -140,7 +142,7 @@ def _plan(options: Options, record: Record, wanted: Process, joining: Joining) -
     in_userns = any(n["type"] == "user" for n in linux.get("namespaces") or ())
     _, held, _ = capget()
     plan = process_plan(wanted, held=(1 << capability.last_cap() + 1) - 1 if in_userns else held)
-    plan.preserve_fds = preserved(options)
+    plan.preserve_fds = options.number("preserve-fds") or 0
     plan.rlimits = rlimits(wanted)
     profile = linux.get("seccomp")
     if profile and profile.get("defaultAction"):

@@ -5,6 +5,9 @@ Takes no lock, so that a container can be killed while another command is stuck 
 
 from __future__ import annotations
 
+import os
+
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.errors import UsageError
 from sysvisor_runc.state.observe import is_frozen
 from sysvisor_runc.state.process import NotRunning, is_alive, open_init, send_signal
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from sysvisor_runc.cli.parse import Options
     from sysvisor_runc.state.record import Record
+    from sysvisor_runc.state.store import Entry
 else:
     import _signal
 
@@ -27,15 +31,30 @@ def run(options: Options) -> int:
     signal = parse_signal(given) if given else None
     with Store(options.globals.root).open(options.args[0]) as entry:
         record = entry.load()
-    if signal is None:
-        signal = record.get("stopSignal", _signal.SIGTERM)
+        if signal is None:
+            signal = record.get("stopSignal", _signal.SIGTERM)
+        if signal in (_signal.SIGTERM, _signal.SIGKILL, record.get("stopSignal")):
+            _note_stop(entry)
     try:
         kill(record, signal)
     except NotRunning:
         # All that is left of --all: it once meant every process, which SIGKILL has always reached anyway.
         if not options.flag("all"):
             raise
+    else:
+        publish(options, "kill", {"signal": signal})
     return 0
+
+
+def _note_stop(entry: Entry) -> None:
+    """Who ends a container does not want it to be started again. A name, so that only who needs it loads the module."""
+    try:
+        os.stat("supervision.json", dir_fd=entry.dirfd, follow_symlinks=False)
+    except OSError:
+        return
+    from sysvisor_runc.state.supervision import ask_stop
+
+    ask_stop(entry)
 
 
 def parse_signal(text: str) -> int:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from sysvisor_runc import log
-from sysvisor_runc.cli.state import describe
+from sysvisor_runc.cli.state import describe, supervised
 from sysvisor_runc.errors import StateError, SysvisorError, reason
 from sysvisor_runc.jsonlight import dumps
 from sysvisor_runc.state.observe import observe, observe_unrecorded
@@ -41,8 +41,35 @@ def run(options: Options) -> int:
         # Go encodes a list without elements as null, and callers of runc expect that.
         sys.stdout.write((dumps(shown) if shown else "null") + "\n")
     else:
-        sys.stdout.write(table([_COLUMNS, *(tuple(str(row[key]) for key in _KEYS) for row in shown)]))
+        sys.stdout.write(table(_cells(shown)))
     return 0
+
+
+def _cells(rows: list[dict[str, object]]) -> list[tuple[str, ...]]:
+    """The table, with columns behind runc's own as soon as one of the containers is a supervised one."""
+    cells = [_COLUMNS, *(tuple(str(row[key]) for key in _KEYS) for row in rows)]
+    if not any("supervision" in row for row in rows):
+        return cells
+    more = [("EXIT", "RESTARTS", "UPTIME"), *(_more(row.get("supervision")) for row in rows)]
+    return [row + behind for row, behind in zip(cells, more, strict=True)]
+
+
+def _more(known: object) -> tuple[str, ...]:
+    if not isinstance(known, dict):
+        return ("-", "-", "-")
+    exited, uptime = "exited" in known, known.get("uptime")
+    code = "-" if not exited or uptime is not None else "?" if known["exitCode"] is None else str(known["exitCode"])
+    return (code, str(known["restartCount"]), "-" if uptime is None else _span(int(uptime)))
+
+
+def _span(seconds: int) -> str:
+    """A length of time in its two largest units: `5s`, `3m7s`, `2h40m`, `12d3h`."""
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days}d{hours}h"
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{seconds % 60}s" if minutes else f"{seconds}s"
 
 
 def _row(store: Store, container_id: str) -> dict[str, object] | None:
@@ -54,7 +81,8 @@ def _row(store: Store, container_id: str) -> dict[str, object] | None:
                 record = entry.load()
             except NoRecord:
                 return _unrecorded(entry, owner)
-            return describe(record, observe(entry, record), owner)
+            status = observe(entry, record)
+            return describe(record, status, owner) | supervised(entry, record, status)
     except NoSuchContainer:
         return None
     except StateError as error:

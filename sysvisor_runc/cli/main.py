@@ -104,17 +104,9 @@ def _prepare(shared: GlobalOptions) -> None:
 
         configure(shared)
     if not shared.root_given and shared.root != STATE_ROOT:
-        _make_runtime_root(shared.root)
+        from sysvisor_runc.cli.runtimeroot import make_runtime_root
 
-
-def _make_runtime_root(root: str) -> None:
-    """Make the state root of an ordinary user. The sticky bit keeps it from being cleaned away (XDG basedir spec)."""
-    try:
-        os.makedirs(root, 0o700, exist_ok=True)
-        os.chmod(root, 0o1700)
-    except OSError as error:
-        hint = "the path in $XDG_RUNTIME_DIR must be writable, or give another with --root"
-        raise SysvisorError(f"make state root {root!r}: {reason(error)}", hint=hint) from error
+        make_runtime_root(shared.root)
 
 
 def _flush() -> None:

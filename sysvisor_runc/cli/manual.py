@@ -41,9 +41,13 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "events": (
-        "Prints one JSON object per line: resource usage at every interval, and a message whenever the kernel\n"
-        "kills a process of the container for want of memory. Ends when the container does.",
-        "# sysvisor-runc events --stats web",
+        "Prints one JSON object per line: what the container uses at every interval, and a message whenever the\n"
+        "kernel kills a process of it for want of memory, both as runc does. Where a supervisor looks after the\n"
+        "state root, also what it tells: starts, exits, restarts, pauses and changes, each with a number that never\n"
+        "comes again. With --since such a number the messages after it come first, so that a reader that was away\n"
+        "misses nothing. Whoever reads too slowly is told how many were dropped. Ends when the container does;\n"
+        "with --all, never.",
+        "# sysvisor-runc events --stats web\n# sysvisor-runc events --all --format table",
         "",
     ),
     "exec": (
@@ -135,9 +139,13 @@ ENVIRONMENT = (
     ("XDG_RUNTIME_DIR", "Holds the state of containers for an ordinary user, unless `--root` is given."),
     (
         "LISTEN_FDS",
-        "Number of sockets, from file descriptor 3, that are handed on to the container (socket activation).",
+        "Number of sockets, from file descriptor 3, that are handed on to the container's init (socket activation), "
+        "with LISTEN_FDNAMES, if LISTEN_PID is this process.",
     ),
-    ("NOTIFY_SOCKET", "Where to tell systemd that the container's init is ready."),
+    (
+        "NOTIFY_SOCKET",
+        "Where systemd listens: it gets what the container tells it at /run/notify/notify.sock, its own NOTIFY_SOCKET.",
+    ),
     (
         "SYSVISOR_RUNC_LOOP",
         "asyncio or uvloop: what relays a terminal in the foreground. uvloop is faster once it runs and slower to "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.state.lifecycle import require
 from sysvisor_runc.state.observe import observe
 from sysvisor_runc.state.store import Store
@@ -18,4 +19,5 @@ def run(options: Options) -> int:
         record = entry.load()
         require("resume", observe(entry, record), entry.id)
         Manager(record["cgroup"]["paths"]).thaw()
+    publish(options, "resume")
     return 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cli.create import request_from
+from sysvisor_runc.cli.fsagent import serve_fs_agent
 from sysvisor_runc.cli.systemd import connect
+from sysvisor_runc.errors import UsageError
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import hold_back
@@ -17,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cli.parse import Options
     from sysvisor_runc.launch.create import Created
+    from sysvisor_runc.launch.notify import Proxy
+    from sysvisor_runc.launch.request import Request
+    from sysvisor_runc.state.supervision import Restart
 
 
 # reboot(2) in a pid namespace ends its init by SIGINT (halt, power off) or SIGHUP (restart), neither of which anybody
@@ -32,6 +37,8 @@ def run(options: Options) -> int:
     request = request_from(options)
     request.immediate = True
     request.detached = options.flag("detach")
+    supervised = _is_supervised(options)
+    request.keeps_console = supervised and not request.console_socket
     if not request.detached and not options.flag("no-subreaper"):
         from sysvisor_runc.kernel.prctl import PR_SET_CHILD_SUBREAPER, prctl
 
@@ -39,19 +46,66 @@ def run(options: Options) -> int:
     hold_back()
     with UndoStack() as undo:
         created = create(request, undo)
+        proxy = request.service.listen(created.entry) if request.service else None
         if request.detached:
-            release(created)
-            undo.keep()
-            created.entry.close()
+            _detach(created, request, options, undo, proxy, supervised=supervised)
             return 0
-        code = _attended(created, undo)
+        code = _attended(created, undo, proxy)
     if not options.flag("keep"):
         _clean_up(created)
     created.entry.close()
     return code
 
 
-def _attended(created: Created, undo: UndoStack) -> int:
+def _is_supervised(options: Options) -> bool:
+    """Whether the container is handed to a supervisor."""
+    for flag in ("restart", "restart-delay"):
+        if options.given(flag) and (options.flag("no-supervisor") or not options.flag("detach")):
+            hint = "a supervisor starts containers again, and it looks after detached ones"
+            raise UsageError(f"--{flag} cannot be used without --detach or with --no-supervisor", hint=hint)
+    return options.flag("detach") and not options.flag("no-supervisor")
+
+
+def _detach(
+    created: Created, request: Request, options: Options, undo: UndoStack, proxy: Proxy | None, *, supervised: bool
+) -> None:
+    """Start the container and leave it to itself or its supervisor."""
+    if not supervised:
+        release(created)
+        if proxy:
+            proxy.wait_ready(created.child)
+        undo.keep()
+        created.entry.close()
+        return
+    from sysvisor_runc.launch.supervised import begin, hand_over
+
+    must = begin(created, request, _restart(options))
+    release(created)
+    if proxy:
+        proxy.wait_ready(created.child)
+    if not must:
+        undo.keep()
+    hand_over(request.root, request.container_id, created.child.pidfd, created.console, must=must)
+    undo.keep()
+    created.entry.close()
+
+
+def _restart(options: Options) -> Restart | None:
+    """The restart policy that was asked for."""
+    text = options.text("restart")
+    given = options.text("restart-delay")
+    if text is None and given is None:
+        return None
+    from sysvisor_runc.cli.duration import seconds
+    from sysvisor_runc.state.supervision import parse_policy
+
+    delay = None if given is None else seconds(given)
+    if text is None or (delay is not None and delay < 0):
+        raise UsageError("--restart-delay needs --restart, and no negative time")
+    return parse_policy(text, delay, "--restart")
+
+
+def _attended(created: Created, undo: UndoStack, proxy: Proxy | None) -> int:
     """Start the container with our signals going to it, and wait for its end."""
     from sysvisor_runc.launch import foreground
 
@@ -59,10 +113,10 @@ def _attended(created: Created, undo: UndoStack) -> int:
     if created.console >= 0:
         from sysvisor_runc.aio.foreground import relay
 
-        code = relay(created.child, created.console, signal_fd, lambda: release(created))
+        code = relay(created.child, created.console, signal_fd, lambda: release(created), proxy)
     else:
         release(created)
-        code = foreground.wait_forwarding(created.child, signal_fd)
+        code = (proxy or foreground).wait_forwarding(created.child, signal_fd)
         os.close(signal_fd)
     undo.keep()
     created.child.close()
@@ -72,6 +126,6 @@ def _attended(created: Created, undo: UndoStack) -> int:
 def _clean_up(created: Created) -> None:
     try:
         with created.entry.lock():
-            destroy.destroy(created.entry, created.record, connect)
+            destroy.destroy(created.entry, created.record, connect, serve_fs_agent=serve_fs_agent)
     except NoSuchContainer:
         pass  # `delete --force` was faster

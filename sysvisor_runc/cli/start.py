@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+import os
+
+from sysvisor_runc import log
+from sysvisor_runc.cli.publish import publish
+from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.start import start
+from sysvisor_runc.state.observe import observe
+from sysvisor_runc.state.process import open_init
 from sysvisor_runc.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cli.parse import Options
+    from sysvisor_runc.launch.notify import Proxy
+    from sysvisor_runc.state.record import Record
+    from sysvisor_runc.state.store import Entry
 
 
 def run(options: Options) -> int:
-    """Start the container; returns once its program runs."""
+    """Start the container; returns once its program runs, or is ready where a service manager waits for that."""
     hold_back()
-    with Store(options.globals.root).open(options.args[0]) as entry, entry.lock():
-        start(entry, entry.load())
+    with Store(options.globals.root).open(options.args[0]) as entry:
+        with entry.lock():
+            record = entry.load()
+            proxy = _listen(entry, record) if "NOTIFY_SOCKET" in os.environ else None
+            init = open_init(record) if proxy is not None else -1
+            start(entry, record)
+        publish(options, "start", {"pid": record["initPid"]})
+        if proxy is not None:
+            proxy.wait_ready(Child(record["initPid"], init))
     return 0
+
+
+def _listen(entry: Entry, record: Record) -> Proxy | None:
+    """Listen to what the container will tell the service manager, unless it cannot be started anyway."""
+    from sysvisor_runc.kernel.sd_notify import address
+    from sysvisor_runc.launch.notify import listen
+
+    if not address() or observe(entry, record) != "created":
+        return None
+    proxy = listen(entry, address())
+    if proxy is None:
+        log.warning(f"container {entry.id!r} was created without NOTIFY_SOCKET: it cannot say when it is ready")
+    return proxy

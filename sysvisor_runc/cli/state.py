@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from sysvisor_runc.jsonlight import dumps
@@ -17,9 +18,24 @@ if TYPE_CHECKING:
 
 def run(options: Options) -> int:
     with Store(options.globals.root).open(options.args[0]) as entry:
+        record, status = look(entry)
         # Without a closing newline, as runc prints it; the owner is told by `list` only.
-        sys.stdout.write(dumps(describe(*look(entry)), indent=2))
+        sys.stdout.write(dumps(describe(record, status) | supervised(entry, record, status), indent=2))
     return 0
+
+
+def supervised(entry: Entry, record: Record, status: Status) -> dict[str, object]:
+    """What is known of a supervised container beyond what runc tells; nothing of any other."""
+    # By its name: the module is loaded only for those who need it.
+    try:
+        os.stat("supervision.json", dir_fd=entry.dirfd, follow_symlinks=False)
+    except OSError:
+        return {}
+    from sysvisor_runc.state.supervision import load, shown
+
+    known = load(entry)
+    running = status in ("running", "paused")
+    return {} if known is None else {"supervision": shown(known, record, running=running)}
 
 
 def look(entry: Entry) -> tuple[Record, Status]:

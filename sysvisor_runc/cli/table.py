@@ -51,12 +51,21 @@ _PRESERVE_FDS: Flag = ("preserve-fds", "", NUMBER, "N", "0",
                        "hand on N more file descriptors after standard error and $LISTEN_FDS")  # fmt: skip
 _FORMAT: Flag = ("format", "f", CHOICE, "table|json", "table", "output format")
 
+# How a detached container is looked after.
+_SUPERVISED: tuple[Flag, ...] = (
+    ("no-supervisor", "", BOOL, "", "", "leave a detached container to itself, as runc does: no supervisor is started"),
+    ("restart", "", TEXT, "POLICY", "",
+     "start a detached container again when it ends: no, on-failure[:N], always or unless-stopped (default: no)"),
+    ("restart-delay", "", DURATION, "DURATION", "", "time before the first restart; it doubles (default: 100ms)"),
+)  # fmt: skip
+
 # What a system container can be told on the command line because config.json has no place for it.
 _SYSCONT: tuple[Flag, ...] = (
     ("set-credential", "", TEXTS, "ID:VALUE", "", "pass a credential to the container's init"),
     ("load-credential", "", TEXTS, "ID:PATH", "", "pass the content of a file as a credential to the container's init"),
     ("uid-shift", "", CHOICE, "idmap|chown|none", "idmap",
      "how the rootfs comes to belong to the container's root; chown changes the files themselves"),
+    ("cpuset-from-quota", "", BOOL, "", "", "narrow the CPUs to as many as the quota is worth, for nproc's sake"),
 )  # fmt: skip
 
 _CREATE = (_BUNDLE, _CONSOLE_SOCKET, _PIDFD_SOCKET, _PID_FILE, _NO_PIVOT, _NO_NEW_KEYRING, _PRESERVE_FDS, *_SYSCONT)
@@ -151,13 +160,18 @@ _SPEC = (
 _ID = "<container-id>"
 
 COMMANDS: dict[str, Command] = {
+    "attach": ("use the terminal of a detached container", _ID, 1, 1, False, ()),
     "checkpoint": ("save a running container to disk", _ID, 1, 1, False, _CHECKPOINT),
     "create": ("create a container, which waits for start", _ID, 1, 1, False, _CREATE),
     "delete": ("delete a container and all that it holds", _ID, 1, 1, False,
                (("force", "f", BOOL, "", "", "kill the container first if it runs; succeed if there is none"),)),
-    "events": ("show a container's resource usage and out-of-memory events", _ID, 1, 1, False,
-               (("interval", "", DURATION, "DURATION", "5s", "time between two reports"),
-                ("stats", "", BOOL, "", "", "report once and return"))),
+    "events": ("show what a container uses and what happens to it", f"[{_ID}]", 0, 1, False,
+               (("interval", "", DURATION, "DURATION", "5s", "time between two reports of usage"),
+                ("stats", "", BOOL, "", "", "report usage once and return"),
+                ("all", "a", BOOL, "", "", "show what happens to every container; usage only if --interval is given"),
+                ("since", "", NUMBER, "SEQ", "", "begin with the events after this number, which the supervisor keeps;"
+                 " usage only if --interval is given"),
+                ("format", "f", CHOICE, "json|table", "json", "output format"))),
     "exec": ("run a process in a container", f"{_ID} <command> [argument...] | -p FILE {_ID}", 1, -1, True, _EXEC),
     "features": ("show what this runtime supports, as JSON", "", 0, 0, False, ()),
     "help": ("show help on a command", "[command]", 0, 1, False, ()),
@@ -166,17 +180,27 @@ COMMANDS: dict[str, Command] = {
              (("all", "a", BOOL, "", "", ""),)),
     "list": ("list the containers under --root", "", 0, 0, False,
              (_FORMAT, ("quiet", "q", BOOL, "", "", "show container ids only"))),
+    "logs": ("show what a detached container has written to its terminal", _ID, 1, 1, False,
+             (("follow", "f", BOOL, "", "", "go on with what it writes, until it ends"),
+              ("since", "", TEXT, "MOMENT", "", "leave out what is older: RFC 3339, or how long ago (10m)"))),
     "pause": ("suspend all processes of a container", _ID, 1, 1, False, ()),
     "ps": ("show the processes of a container", f"{_ID} [ps option...]", 1, -1, True, (_FORMAT,)),
     "restore": ("bring a container back from a checkpoint", _ID, 1, 1, False, _RESTORE),
     "resume": ("let a paused container go on", _ID, 1, 1, False, ()),
     "run": ("create a container and start it", _ID, 1, 1, False,
-            (*_CREATE, _DETACH, ("keep", "", BOOL, "", "", "keep the container when its init has exited"),
+            (*_CREATE, _DETACH, *_SUPERVISED, ("keep", "", BOOL, "", "", "keep the container when its init has exited"),
              _NO_SUBREAPER)),
     "spec": ("write a config.json to start from", "", 0, 0, False, _SPEC),
     "start": ("start the process of a created container", _ID, 1, 1, False, ()),
     "state": ("show the state of a container, as JSON", _ID, 1, 1, False, ()),
+    "supervisor": ("look after the detached containers under --root", "", 0, 0, False,
+                   (("status", "", BOOL, "", "", "show what the supervisor that runs is doing, as JSON"),
+                    ("stop", "", BOOL, "", "", "end the supervisor that runs; the containers run on"),
+                    ("linger", "", DURATION, "DURATION", "", "end after so long with nothing to look after"),
+                    ("resident", "", BOOL, "", "", ""),
+                    ("launcher", "", TEXT, "", "", ""))),
     "update": ("change the resource limits of a container", _ID, 1, 1, False, _UPDATE),
+    "wait": ("wait until a container has ended, and print its exit code", _ID, 1, 1, False, ()),
     "version": ("", "", 0, 0, False, ()),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc import log
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.errors import CgroupError, StateError, SysvisorError, UsageError, reason
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.launch.undo import UndoStack
@@ -67,6 +68,7 @@ def run(options: Options) -> int:
             reached("update-save")
             entry.save(record)
             undo.keep()
+    publish(options, "update", {"resources": change})
     return 0
 
 

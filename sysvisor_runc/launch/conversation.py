@@ -5,6 +5,7 @@ The drivers (blocking for the short commands, asyncio where a gRPC call is await
     building --RUNTIME_HOOKS--> building   run prestart and createRuntime, then GO_ON
     building --CONSOLE--------> building   take the terminal, then GO_ON
     building --IDMAP----------> building   ID-map a mount of the child's, then GO_ON
+    building --FS_…-----------> building   send the mounts of sysvisor-fs, or register there, then GO_ON
     building --READY----------> staged     the last stage is about to run
     staged ----INIT-----------> staged     init is another process now: a joined pid namespace is entered last; GO_ON
     staged ----LISTENER-------> staged     take the seccomp listener, then GO_ON
@@ -27,6 +28,8 @@ _NEXT = {
     (BUILDING, messages.RUNTIME_HOOKS): BUILDING,
     (BUILDING, messages.CONSOLE): BUILDING,
     (BUILDING, messages.IDMAP): BUILDING,
+    (BUILDING, messages.FS_TREES): BUILDING,
+    (BUILDING, messages.FS_REGISTER): BUILDING,
     (BUILDING, messages.READY): STAGED,
     (STAGED, messages.INIT): STAGED,
     (STAGED, messages.LISTENER): STAGED,

@@ -13,7 +13,7 @@ from sysvisor_runc.cgroup.layout import detect
 from sysvisor_runc.cgroup.settings import convert as cgroup_settings
 from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
-from sysvisor_runc.errors import LaunchError, SpecError, reason
+from sysvisor_runc.errors import SpecError, reason
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.namespaces import CLONE_NEWTIME, CLONE_NEWUSER
 from sysvisor_runc.kernel.prctl import capget
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.cgroup.settings import Setting, UsageCheck
     from sysvisor_runc.launch.child import Child
     from sysvisor_runc.launch.conversation import Conversation
+    from sysvisor_runc.launch.fs import FsLaunch
     from sysvisor_runc.launch.request import Request
     from sysvisor_runc.launch.undo import UndoStack
     from sysvisor_runc.launch.unit import UnitLaunch
@@ -58,9 +59,13 @@ class Created:
         start: write one byte here to let init go on; -1 after `create`, where exec.fifo does it.
         report: reads what the last stage could not do; end of file once the program runs.
         console: the terminal's master, -1 where there is none or it was sent away.
+        given: the configuration before its conversion.
+        fs: what is registered with sysvisor-fs, to be kept once the launch has succeeded.
     """
 
-    __slots__ = ("child", "console", "conversation", "entry", "manager", "plan", "record", "report", "start")
+    __slots__ = (
+        "child", "console", "conversation", "entry", "fs", "given", "manager", "plan", "record", "report", "start",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -74,6 +79,8 @@ class Created:
         start: int,
         report: int,
         console: int,
+        given: Spec,
+        fs: FsLaunch | None = None,
     ) -> None:
         self.entry = entry
         self.record = record
@@ -84,6 +91,8 @@ class Created:
         self.start = start
         self.report = report
         self.console = console
+        self.given = given
+        self.fs = fs
 
     def state(self, status: str) -> bytes:
         """The container's state for a hook."""
@@ -98,13 +107,13 @@ def create(request: Request, undo: UndoStack) -> Created:
     Raises:
         SysvisorError: something failed; nothing is left behind once `undo` is unwound.
     """
-    launch = _Launch(request, undo)
+    launch = Launch(request, undo)
     launch.prepare()
     launch.acquire()
     return launch.converse()
 
 
-class _Launch:
+class Launch:
     """One launch: the values that its steps hand to each other."""
 
     def __init__(self, request: Request, undo: UndoStack) -> None:
@@ -113,9 +122,14 @@ class _Launch:
         self.bundle = os.path.abspath(request.bundle)
         self.layout: Layout = detect()
         self.syscont = request.syscont
+        # Without limits rather than not at all; and where mounts are not ours to clone, the child does it.
+        self.rootless = os.geteuid() != 0 if request.rootless is None else request.rootless
+        self.unprivileged = not capget()[0] >> 21 & 1  # CAP_SYS_ADMIN
         self.traits: Traits | None = None
+        self.fs: FsLaunch | None = None
         self.subid: SubidRecord | None = None
         self.spec: Spec
+        self.given: Spec
         self.entry: Entry
         self.plan: Plan
         self.unit: UnitLaunch | None = None
@@ -132,12 +146,14 @@ class _Launch:
     def prepare(self) -> None:
         """Load the spec, make the state entry, convert, and plan."""
         request = self.request
-        self.spec = self._load()
+        self.spec = self.given = self._load()
         self._check_terminal()
-        store = Store(request.root)
         reached("state")
-        self.entry = store.create(request.container_id)
-        self.undo.push("state directory", self.entry.remove)
+        if request.again is None:
+            self.entry = Store(request.root).create(request.container_id)
+            self.undo.push("state directory", self.entry.remove)
+        else:
+            self.entry = request.again.entry
         if self.syscont:
             self._convert()
         reached("plan")
@@ -145,14 +161,12 @@ class _Launch:
             from sysvisor_runc.launch import unit
 
             self.unit = unit.UnitLaunch(request, self.spec)
-        self.manager = open_driver(
-            self.layout,
-            (self.spec.get("linux") or {}).get("cgroupsPath"),
-            request.container_id,
-            unit=None if self.unit is None else self.unit.cgroup,
-            delegated=self.traits is not None and self.traits.delegate_cgroup,
-        )
-        self.plan = build.build(self.spec, self._facts())
+        self.manager = self._place_cgroups()
+        if request.again is not None and self.unit is None:
+            # A relative path counts from the caller's cgroup, which was another one then.
+            self.manager.paths = dict(request.again.record["cgroup"]["paths"])
+        spec = request.service.prepare(self.spec, self.entry) if request.service else self.spec
+        self.plan = build.build(spec, self._facts())
         resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
         self.settings = cgroup_settings(resources, self.layout.kind)
         self.plan.settings = self.settings
@@ -163,37 +177,50 @@ class _Launch:
             for line in self.plan.describe():
                 log.debug(f"plan: {line}")
 
+    def _place_cgroups(self) -> Manager:
+        manager = open_driver(
+            self.layout,
+            (self.spec.get("linux") or {}).get("cgroupsPath"),
+            self.request.container_id,
+            unit=None if self.unit is None else self.unit.cgroup,
+            delegated=self.traits is not None and self.traits.delegate_cgroup,
+        )
+        if self.rootless and self.unit is None:
+            from sysvisor_runc.launch.rootless import keep_writable
+
+            keep_writable(manager)
+        return manager
+
     def _load(self) -> Spec:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
+        if self.request.again is not None:
+            return self.request.again.spec
         if self.syscont:
-            spec = load(self.bundle, added=("user", "cgroup", "time"))
+            spec = load(self.bundle, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
             from sysvisor_runc.syscont.settings import is_disabled
 
             if not is_disabled(spec, os.environ):
                 return spec
             self.syscont = False
-        return load(self.bundle)
+        return load(self.bundle, rootless=os.geteuid() != 0)
 
     def _convert(self) -> None:
         from sysvisor_runc.launch.syscont import convert_spec
 
-        converted = convert_spec(self.spec, self.request, self.bundle, self.layout, self.entry, self.undo)
+        if self.request.fs:
+            from sysvisor_runc.launch.fs import FsLaunch
+
+            self.fs = FsLaunch(self.request, self.entry, self.spec, self.undo)
+        mountpoint = None if self.fs is None else self.fs.mountpoint
+        converted = convert_spec(self.spec, self.request, self.bundle, self.layout, self.entry, self.undo, mountpoint)
         self.spec, self.traits, self.subid = converted
 
     def _check_terminal(self) -> None:
-        request = self.request
         terminal = self.spec["process"].get("terminal", False)
-        if terminal and request.detached and not request.console_socket:
-            raise LaunchError(
-                "cannot allocate tty if sysvisor-runc will detach without setting console socket",
-                hint="give --console-socket, or set process.terminal to false",
-            )
-        if request.console_socket and not (terminal and request.detached):
-            raise LaunchError("cannot use console socket if sysvisor-runc will not detach or allocate tty")
-        if terminal and not request.detached:
-            from sysvisor_runc.launch.terminal import check_caller_terminal
+        if terminal or self.request.console_socket:
+            from sysvisor_runc.launch.terminal import check_request
 
-            check_caller_terminal()
+            check_request(self.request, terminal=terminal)
 
     def _facts(self) -> build.Facts:
         linux = self.spec.get("linux") or {}
@@ -236,7 +263,7 @@ class _Launch:
         if unit is None:
             self._note_cgroups()
             reached("cgroup")
-            made = self.manager.create(self.layout, tolerant=os.geteuid() != 0)
+            made = self.manager.create(self.layout, tolerant=self.rootless)
             self.undo.push("cgroup", lambda: _remove_cgroup(self.manager, made))
             self._configure_cgroup()
         else:
@@ -252,6 +279,11 @@ class _Launch:
                 lambda path: notes.note(self.entry, "rdt", path),
             )
         reached("trees")
+        if self.unprivileged:
+            from sysvisor_runc.launch.rootless import leave_to_child
+
+            self.plan.child.own_trees = leave_to_child(self.plan.trees)
+            return
         early = None if unit is None else unit.early_trees(self.plan.trees, self.manager)
         self.opened = trees.open_trees(self.plan.trees, early)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
@@ -272,7 +304,7 @@ class _Launch:
         reached("cgroup")
         unit.start(self.entry, pid, self.spec, v2=self.manager.v2)
         self._note_cgroups()
-        self.manager.create(self.layout, tolerant=os.geteuid() != 0, member=pid)
+        self.manager.create(self.layout, tolerant=self.rootless, member=pid)
         self._configure_cgroup()
         opened = trees.open_trees(self.plan.trees, unit.late_trees)
         if self.plan.child.new_user:
@@ -290,28 +322,9 @@ class _Launch:
         return self.manager.clone_into_fd()
 
     def _lock_trees(self, opened: dict[int, int]) -> None:
-        from sysvisor_runc.launch.locked import lock_trees, restricted
+        from sysvisor_runc.launch.locked import lock_restricted
 
-        wanted = restricted(self.plan.trees, opened)
-        if wanted:
-            if not self.idmapped and any(tree.idmap for tree in self.plan.trees):
-                self._idmap_early()
-            lock_trees(self.plan.trees, opened, wanted)
-
-    def _idmap_early(self) -> None:
-        """ID-map before there is a child: what is locked gets attached for it, and can then be ID-mapped no more."""
-        plan = self.plan
-        if plan.clone_flags & CLONE_NEWUSER:
-            from sysvisor_runc.launch.userns import user_namespace
-
-            fd = user_namespace(plan.uid_mappings, plan.gid_mappings)
-        else:
-            fd = os.open(dict(plan.join)[CLONE_NEWUSER], os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            trees.idmap_trees(plan.trees, self.opened, fd)
-        finally:
-            os.close(fd)
-        self.idmapped = True
+        self.idmapped = lock_restricted(self.plan, opened, idmapped=self.idmapped)
 
     def _note_cgroups(self) -> None:
         """For `delete --force`, should we be killed from here on."""
@@ -336,15 +349,18 @@ class _Launch:
             close_in_child.append(start_write)
         if self.unit is not None:
             close_in_child += self.unit.descriptors()
+        if self.fs is not None:
+            wiring.fs_socket = self.fs.child_end()
+            close_in_child += self.fs.descriptors()
         child = clone_child(self.plan, wiring, cgroup_fd, close_in_child, host)
         self.undo.push("init", child.kill)
         reached("init")
-        for fd in (*wiring.join, report[1], start_read, wiring.leaf, wiring.late, cgroup_fd):
+        for fd in (*wiring.join, report[1], start_read, wiring.leaf, wiring.late, wiring.fs_socket, cgroup_fd):
             if fd is not None and fd >= 0:
                 os.close(fd)
         child_end.close()
         # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
-        self._init_is(child.pid)
+        self.init_is(child.pid)
         if self.unit is not None:
             self._start_unit(self.unit, child.pid)
         self._after_clone(child)
@@ -355,7 +371,7 @@ class _Launch:
         if self.plan.scheduler is not None:
             # Now that it is in its cgroup: a cpuset and some policies exclude each other (sched_setattr(2), EPERM).
             limits.set_scheduler(child.pid, self.plan.scheduler)
-        self._commit_record(child)
+        self.commit_record(child)
         return Created(
             self.entry,
             self.record,
@@ -366,6 +382,8 @@ class _Launch:
             start=start_write,
             report=report[0],
             console=driver.console,
+            given=self.given,
+            fs=self.fs,
         )
 
     def _start_pipe(self) -> tuple[int, int]:
@@ -419,14 +437,16 @@ class _Launch:
 
     def _drive(self, host: messages.Channel, child: Child, report: int) -> Driver:
         driver = Driver(self.request, self.spec, self.plan, self.bundle, child=child, host=host, report=report)
+        if self.fs is not None and self.traits is not None:
+            driver.fs = self.fs.conversing(self.plan, child, self.spec, self.traits)
 
         def adopted() -> None:
-            self._init_is(child.pid)
-            self._stage_record(child)
+            self.init_is(child.pid)
+            self.stage_record(child)
 
         try:
             # The record is staged meanwhile: that costs as much as a dozen mounts.
-            driver.drive(lambda: self._stage_record(child), adopted)
+            driver.drive(lambda: self.stage_record(child), adopted)
         except InitVanished as error:
             from sysvisor_runc.cgroup.oom import explain
 
@@ -435,12 +455,12 @@ class _Launch:
 
     # ---- what stays
 
-    def _init_is(self, pid: int) -> None:
+    def init_is(self, pid: int) -> None:
         """Note which process is init, for `delete --force`, should we be killed from here on."""
         self.init_start = start_time(pid)
         notes.note(self.entry, "init", f"{pid} {self.init_start}")
 
-    def _stage_record(self, child: Child) -> None:
+    def stage_record(self, child: Child) -> None:
         request = self.request
         cgroup: CgroupRecord = {"driver": "cgroupfs", "paths": self.manager.paths, "leaf": ""}
         if self.unit is not None:
@@ -459,6 +479,8 @@ class _Launch:
             cgroup=cgroup,
             subid=self.subid,
         )
+        if request.again is not None:
+            record["created"] = request.again.record["created"]
         record["initPid"] = child.pid
         record["initStart"] = self.init_start
         record["initHandle"] = handle_of(child.pidfd)
@@ -468,6 +490,8 @@ class _Launch:
             for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
         }
         record["intelRdt"] = self.rdt
+        if self.fs is not None:
+            record["sysvisorFs"] = self.fs.record
         if self.traits is not None and self.traits.init_kind != "program":
             record["initKind"] = self.traits.init_kind
             if self.traits.stop_signal is not None:
@@ -475,7 +499,9 @@ class _Launch:
         self.record = record
         self.entry.stage(record)
 
-    def _commit_record(self, child: Child) -> None:
+    def commit_record(self, child: Child) -> None:
+        if self.fs is not None:
+            self.fs.finish()
         reached("ready")
         request = self.request
         self.entry.commit()
@@ -514,7 +540,8 @@ def _cgroup_view(manager: Manager, layout: Layout, *, namespace: bool) -> Cgroup
     processes = manager.exec_paths()
     for hierarchy in layout.v1:
         name = os.path.basename(hierarchy.mountpoint)
-        path = processes.get(hierarchy.controllers[0], "")
+        path = processes.get(hierarchy.controllers[0], hierarchy.own if manager.incomplete else "")
         v1.append((name, hierarchy.controllers, path))
+    own = layout.unified.own if layout.unified is not None and manager.incomplete else ""
     unified = manager.paths if manager.v2 else processes
-    return CgroupView(v1, unified.get("unified", ""), namespace=namespace)
+    return CgroupView(v1, unified.get("unified", own), namespace=namespace)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.errors import CgroupError, SysvisorError
 from sysvisor_runc.launch.ocistate import state_json
@@ -11,6 +13,7 @@ from sysvisor_runc.state import process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cgroup.systemd import Connect
+    from sysvisor_runc.launch.fslink import Serve
     from sysvisor_runc.state.record import Record
     from sysvisor_runc.state.store import Entry
 
@@ -35,8 +38,6 @@ def kill_init(record: Record) -> None:
         pidfd = process.open_init(record)
     except process.NotRunning:
         return
-    import os
-
     reached("delete-init")
     try:
         manager_of(record).thaw(recursive=True)
@@ -49,14 +50,38 @@ def kill_init(record: Record) -> None:
         os.close(pidfd)
 
 
-def destroy(entry: Entry, record: Record, connect: Connect, *, force: bool = False) -> None:
+def destroy(
+    entry: Entry, record: Record, connect: Connect, *, force: bool = False, serve_fs_agent: Serve | None = None
+) -> None:
     """Remove all that belongs to a container whose init has ended; `connect` reaches systemd if it keeps the cgroup.
+
+    `serve_fs_agent` makes calls of sysvisor-fs (see `launch.fslink`).
 
     With `force` whoever else is in its cgroup is killed.
 
     Raises:
         SysvisorError: something could not be removed; what is left can be deleted again.
     """
+    dismantle(record, connect, force=force)
+    if "sysvisorFs" in record:
+        from sysvisor_runc.launch.fsend import unregister
+
+        unregister(record["sysvisorFs"], record["id"], os.path.dirname(entry.path), serve_fs_agent)
+    reached("delete-ids")
+    if record["subid"] is not None:
+        from sysvisor_runc.state import subid
+
+        subid.free(entry.path, record["subid"])
+    reached("delete-poststop")
+    try:
+        poststop(record)
+    finally:  # interrupted or not, nothing else is left of it
+        reached("delete-state")
+        entry.remove()
+
+
+def dismantle(record: Record, connect: Connect, *, force: bool) -> None:
+    """Remove what a container whose init has ended has outside its directory, but for its ids; see `destroy`."""
     reached("delete-cgroup")
     manager = manager_of(record)
     if _shares_pid_namespace(record):
@@ -78,24 +103,13 @@ def destroy(entry: Entry, record: Record, connect: Connect, *, force: bool = Fal
         from sysvisor_runc.launch.rdt import remove_rdt
 
         remove_rdt(intel_rdt)
-    reached("delete-ids")
-    if record["subid"] is not None:
-        from sysvisor_runc.state import subid
-
-        subid.free(entry.path, record["subid"])
-    reached("delete-poststop")
-    try:
-        _poststop(record)
-    finally:  # interrupted or not, nothing else is left of it
-        reached("delete-state")
-        entry.remove()
 
 
-def destroy_unrecorded(entry: Entry, connect: Connect) -> None:
+def destroy_unrecorded(entry: Entry, connect: Connect, serve_fs_agent: Serve | None = None) -> None:
     """Remove what a killed `create` left of a container without a record: its cgroups, ids and directory."""
     from sysvisor_runc.launch.leftovers import remove_leftovers
 
-    remove_leftovers(entry, connect)
+    remove_leftovers(entry, connect, serve_fs_agent)
     entry.remove()
 
 
@@ -104,7 +118,8 @@ def _shares_pid_namespace(record: Record) -> bool:
     return not any(n["type"] == "pid" and not n.get("path") for n in namespaces)
 
 
-def _poststop(record: Record) -> None:
+def poststop(record: Record) -> None:
+    """Run the hooks for a container that has stopped; that one fails is a warning."""
     declared = record["spec"].get("hooks") or {}
     if not declared.get("poststop"):
         return

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.child import channel as messages
-from sysvisor_runc.errors import LaunchError
 from sysvisor_runc.launch import trees
 from sysvisor_runc.launch.conversation import LAUNCHED, Conversation, InitVanished
 from sysvisor_runc.launch.interrupt import wait_readable
@@ -26,9 +25,13 @@ if TYPE_CHECKING:
 
 
 class Driver:
-    """Attributes: `console`, the terminal's master once the child has sent it, -1 where it was handed on or is none."""
+    """Attributes:
 
-    __slots__ = ("_bundle", "_child", "_host", "_plan", "_report", "_request", "_spec", "console", "conversation")
+    console: the terminal's master once the child has sent it, -1 where it was handed on or is none.
+    fs: does what the child asks of sysvisor-fs.
+    """
+
+    __slots__ = ("_bundle", "_child", "_host", "_plan", "_report", "_request", "_spec", "console", "conversation", "fs")
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Driver:
         self._report = report
         self.conversation = Conversation()
         self.console = -1
+        self.fs: Callable[[bytes], None] | None = None
 
     def drive(self, meanwhile: Callable[[], object], adopted: Callable[[], object]) -> None:
         """Let the child go and serve it until the last stage stands.
@@ -86,7 +90,12 @@ class Driver:
                 self._child.replace(int.from_bytes(payload, "little"))
                 adopted()
             elif kind == messages.LISTENER:
-                self._take_listener(int.from_bytes(payload, "little"))
+                from sysvisor_runc.launch.listener import hand_over
+
+                hand_over(self._plan.seccomp, self._child, payload, self._state())
+            elif kind in (messages.FS_TREES, messages.FS_REGISTER):
+                if self.fs is not None:
+                    self.fs(kind)
             elif kind == messages.IDMAP:
                 trees.idmap_of_child(self._plan.inner_trees, self._child.pid, self._child.pidfd, payload)
             self._host.send(messages.GO_ON)
@@ -112,15 +121,17 @@ class Driver:
         from sysvisor_runc.launch.hooks import run_hooks
 
         for kind in ("prestart", "createRuntime"):
-            state = state_json(
-                self._request.container_id,
-                self._spec["ociVersion"],
-                "creating",
-                self._child.pid,
-                self._bundle,
-                dict(self._spec.get("annotations") or {}),
-            )
-            run_hooks(self._plan.hooks[kind], state)
+            run_hooks(self._plan.hooks[kind], self._state())
+
+    def _state(self) -> bytes:
+        return state_json(
+            self._request.container_id,
+            self._spec["ociVersion"],
+            "creating",
+            self._child.pid,
+            self._bundle,
+            dict(self._spec.get("annotations") or {}),
+        )
 
     def _take_console(self, number: int) -> None:
         reached("console")
@@ -128,9 +139,10 @@ class Driver:
 
         master = pidfd_getfd(self._child.pidfd, number)
         if not self._request.console_socket:
-            from sysvisor_runc.launch.terminal import adapt
+            if not self._request.detached:
+                from sysvisor_runc.launch.terminal import adapt
 
-            adapt(master, self._spec["process"].get("consoleSize"))
+                adapt(master, self._spec["process"].get("consoleSize"))
             self.console = master
             return
         from sysvisor_runc.launch.handover import send_descriptor
@@ -139,18 +151,3 @@ class Driver:
             send_descriptor(self._request.console_socket, master, b"/dev/ptmx", "--console-socket")
         finally:
             os.close(master)
-
-    def _take_listener(self, number: int) -> None:
-        from sysvisor_runc.launch.listener import hand_over
-
-        if self._plan.seccomp is None:
-            raise LaunchError("the container's init announced a seccomp listener that nobody asked for")
-        state: dict[str, object] = {
-            "ociVersion": self._spec["ociVersion"],
-            "id": self._request.container_id,
-            "status": "creating",
-            "pid": self._child.pid,
-            "bundle": self._bundle,
-            "annotations": dict(self._spec.get("annotations") or {}),
-        }
-        hand_over(self._plan.seccomp, self._child, number, state)

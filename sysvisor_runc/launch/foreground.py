@@ -28,10 +28,11 @@ def wait_forwarding(child: Child, signal_fd: int) -> int:
         for fd, _ in poll.poll():
             if fd == child.pidfd:
                 return exit_code(child.reap())
-            _forward(child, signal_fd)
+            forward(child, signal_fd)
 
 
-def _forward(child: Child, signal_fd: int) -> None:
+def forward(child: Child, signal_fd: int) -> None:
+    """Forward the signals that have come, but for what is ours."""
     data = os.read(signal_fd, 128 * 16)
     for offset in range(0, len(data), 128):
         number = int.from_bytes(data[offset : offset + 4], "little")

@@ -86,6 +86,10 @@ def join(record: Record, init: int, process: Process, plan: ProcessPlan, joining
         LaunchError: the program cannot be executed (exit code 255), or a namespace or cgroup cannot be joined.
     """
     root = _open_root(record, init)
+    if os.geteuid() != 0:
+        from sysvisor_runc.child.rootless import leave_groups
+
+        leave_groups(plan.identity, str(record["initPid"]))
     try:
         program.complete_environment(plan, root)
         path = path or program.find(plan, root)
@@ -196,19 +200,18 @@ class _Join:
         message = host.receive()
         if message is not None:
             from sysvisor_runc.launch.listener import hand_over
+            from sysvisor_runc.launch.ocistate import state_json
 
-            if self.seccomp is None:
-                raise LaunchError("the process announced a seccomp listener that nobody asked for")
             record = self.record
-            state: dict[str, object] = {
-                "ociVersion": record["ociVersion"],
-                "id": record["id"],
-                "status": "running",
-                "pid": record["initPid"],
-                "bundle": record["bundle"],
-                "annotations": record["annotations"],
-            }
-            hand_over(self.seccomp, child, int.from_bytes(message[1], "little"), state)
+            state = state_json(
+                record["id"],
+                record["ociVersion"],
+                "running",
+                record["initPid"],
+                record["bundle"],
+                record["annotations"],
+            )
+            hand_over(self.seccomp, child, message[1], state)
             host.send(b"K")
         host.close()
         wait_readable(report)

@@ -17,6 +17,8 @@ from sysvisor_runc.state import process, subid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysvisor_runc.cgroup.systemd import Connect
     from sysvisor_runc.state.store import Entry
 
@@ -25,7 +27,9 @@ _PATIENCE = 10.0
 _PATIENCE_UNUSED = 0.5
 
 
-def remove_leftovers(entry: Entry, connect: Connect | None = None) -> None:
+def remove_leftovers(
+    entry: Entry, connect: Connect | None = None, serve_fs_agent: Callable[[int], None] | None = None
+) -> None:
     """Remove all that the notes in `entry` name; what is not there (any more) is fine.
 
     `connect` reaches systemd; without it a unit is left to end by itself, as a scope does that nobody is in.
@@ -49,6 +53,10 @@ def remove_leftovers(entry: Entry, connect: Connect | None = None) -> None:
         manager.remove()
     else:
         _remove_unused(manager)
+        if kind == "fs":
+            from sysvisor_runc.launch.fsend import unregister_noted
+
+            unregister_noted(word, entry.id, os.path.dirname(entry.path), serve_fs_agent)
     # The last ones made go first: a monitoring group before the group that it is in.
     for kind, word in reversed(found):
         if kind == "rdt":

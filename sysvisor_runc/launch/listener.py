@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.errors import LaunchError, SysvisorError
-from sysvisor_runc.jsonlight import dumps
+from sysvisor_runc.jsonlight import dumps, loads
 from sysvisor_runc.kernel.pidfd import pidfd_getfd
 from sysvisor_runc.launch.handover import send_descriptor
 
@@ -15,20 +15,26 @@ if TYPE_CHECKING:
     from sysvisor_runc.plan.seccomp import Filter
 
 
-def hand_over(seccomp: Filter, child: Child, number: int, state: dict[str, object]) -> None:
-    """Take descriptor `number` out of `child` and send it with the ContainerProcessState.
+def hand_over(seccomp: Filter | None, child: Child, payload: bytes, state: bytes) -> None:
+    """Take the descriptor that `payload` numbers out of `child` and send it with the ContainerProcessState.
+
+    `state` is the container's, as JSON.
 
     Raises:
-        LaunchError: `failed to connect with seccomp agent`, or the descriptor cannot be taken.
+        LaunchError: `failed to connect with seccomp agent`, or there is no filter that has one.
     """
+    if seccomp is None:
+        raise LaunchError("the process announced a seccomp listener that nobody asked for")
+    shown = loads(state)
+    assert isinstance(shown, dict)
     message: dict[str, object] = {
-        "ociVersion": state["ociVersion"],
+        "ociVersion": shown["ociVersion"],
         "fds": ["seccompFd"],
         "pid": child.pid,
         "metadata": seccomp.listener_metadata,
-        "state": state,
+        "state": shown,
     }
-    fd = pidfd_getfd(child.pidfd, number)
+    fd = pidfd_getfd(child.pidfd, int.from_bytes(payload, "little"))
     try:
         send_descriptor(seccomp.listener_path, fd, dumps(message).encode(), "linux.seccomp.listenerPath")
     except SysvisorError as error:

@@ -17,6 +17,7 @@ from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, CLONE_NEWUSER, clone3, unshare
 from sysvisor_runc.kernel.pidfd import pidfd_getfd
+from sysvisor_runc.launch.trees import idmap_trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +26,42 @@ if TYPE_CHECKING:
 
     from sysvisor_runc.child.mounts import Attributes
     from sysvisor_runc.plan.mounts import Tree
+    from sysvisor_runc.plan.plan import Plan
 
 _RESTRICTING = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 # statvfs(3) tells the flags of the mount: ST_RDONLY, ST_NOSUID, ST_NODEV, ST_NOEXEC.
 _RESTRICTED = 1 | 2 | 4 | 8
+
+
+def lock_restricted(plan: Plan, opened: dict[int, int], *, idmapped: bool) -> bool:
+    """Lock the flags of all trees that have some to lock. Whether the trees are ID-mapped by now.
+
+    What is locked gets attached for it, and can then be ID-mapped no more: so that is done before there is a child.
+
+    Raises:
+        LaunchError: the kernel refuses.
+    """
+    wanted = restricted(plan.trees, opened)
+    if not wanted:
+        return idmapped
+    if not idmapped and any(tree.idmap for tree in plan.trees):
+        _idmap_early(plan, opened)
+        idmapped = True
+    lock_trees(plan.trees, opened, wanted)
+    return idmapped
+
+
+def _idmap_early(plan: Plan, opened: dict[int, int]) -> None:
+    if plan.clone_flags & CLONE_NEWUSER:
+        from sysvisor_runc.launch.userns import user_namespace
+
+        fd = user_namespace(plan.uid_mappings, plan.gid_mappings)
+    else:
+        fd = os.open(dict(plan.join)[CLONE_NEWUSER], os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        idmap_trees(plan.trees, opened, fd)
+    finally:
+        os.close(fd)
 
 
 def restricted(trees: Sequence[Tree], opened: dict[int, int]) -> list[int]:

@@ -33,7 +33,7 @@ def apply_rdt(
         LaunchError: no resctrl is mounted, the group is missing or set up otherwise, the kernel refuses a schema.
     """
     root = root or find_root()
-    group = _group(intel_rdt, container_id, root)
+    group = group_of(intel_rdt, container_id, root)
     made: list[str] = []
     undo.push("resctrl group", lambda: remove_rdt("\n".join(made)))
     schemata = _schemata(intel_rdt)
@@ -50,7 +50,7 @@ def apply_rdt(
         _make(group, root, made)
     if schemata:
         _write(f"{group}/schemata", "".join(f"{line}\n" for line in schemata), root)
-    monitor = _monitor(intel_rdt, container_id, group)
+    monitor = monitor_of(intel_rdt, container_id, group)
     if monitor:
         taking(monitor)
         _make(monitor, root, made)
@@ -64,8 +64,8 @@ def join_rdt(intel_rdt: IntelRdt, container_id: str, pid: int, *, root: str = ""
         LaunchError: the group is gone, or the kernel refuses.
     """
     root = root or find_root()
-    group = _group(intel_rdt, container_id, root)
-    for path in (group, _monitor(intel_rdt, container_id, group)):
+    group = group_of(intel_rdt, container_id, root)
+    for path in (group, monitor_of(intel_rdt, container_id, group)):
         if path:
             _write(f"{path}/tasks", str(pid), root)
 
@@ -104,13 +104,13 @@ def find_root() -> str:
     )
 
 
-def _group(intel_rdt: IntelRdt, container_id: str, root: str) -> str:
+def group_of(intel_rdt: IntelRdt, container_id: str, root: str) -> str:
     """The group's directory; a closID of `/` is the root group itself."""
     name = intel_rdt.get("closID") or container_id
     return root if name == "/" else f"{root}/{name}"
 
 
-def _monitor(intel_rdt: IntelRdt, container_id: str, group: str) -> str:
+def monitor_of(intel_rdt: IntelRdt, container_id: str, group: str) -> str:
     return f"{group}/mon_groups/{container_id}" if intel_rdt.get("enableMonitoring") else ""
 
 

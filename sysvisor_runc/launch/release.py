@@ -41,6 +41,8 @@ def release(created: Created) -> None:
         # The program's own failure, told as init tells it when it was created before and nobody listens.
         failure.bare = failure.message.startswith("exec ")
         raise failure
+    if created.fs is not None:
+        created.fs.keep()
     # The container is there for everybody, first of all for its own poststart hooks.
     created.entry.unlock()
     reached("poststart")

@@ -41,6 +41,8 @@ STEPS = (
     "start",
     "poststart",
 )
+# With sysvisor-fs only, in the order of a launch.
+FS_STEPS = ("fs-daemon", "fs-prepare", "fs-trees", "fs-register", "fs-update")
 # Of `start`, `exec`, `update` and `delete`, beside those that they share with a launch.
 OTHER_STEPS = (
     "started",

@@ -36,7 +36,13 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def convert_spec(
-    spec: Spec, request: Request, bundle: str, layout: Layout, entry: Entry, undo: UndoStack
+    spec: Spec,
+    request: Request,
+    bundle: str,
+    layout: Layout,
+    entry: Entry,
+    undo: UndoStack,
+    fs_mountpoint: str | None,
 ) -> tuple[Spec, Traits, SubidRecord | None]:
     """The spec of the system container, its traits, and the id range that was allocated for it.
 
@@ -44,15 +50,29 @@ def convert_spec(
         SpecError: the spec asks for what a system container cannot have.
         StateError: no id range is left.
     """
+    if request.cpuset_from_quota:
+        spec = {**spec, "annotations": {**spec.get("annotations", {}), "org.sysvisor.cpuset-from-quota": "true"}}
     subid: SubidRecord | None = None
-    if needs_ids(spec):
+    own_ids = None if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    users: tuple[int, int, int] | None = None
+    if request.again is not None:
+        subid = request.again.record["subid"]
+    if own_ids is not None and needs_ids(spec):
+        from sysvisor_runc.state.subid import ids_of_user
+
+        users = ids_of_user(own_ids[0])
+    elif needs_ids(spec) and request.again is None:
         from sysvisor_runc.state.subid import allocate, free
 
         reached("ids")
-        subid = allocate(entry.path)
+        subid = allocate(entry.path, wanted=request.subid)
         taken = subid
         undo.push("subordinate ids", lambda: free(entry.path, taken))
     facts = _gather(spec, request, bundle, layout, subid)
+    facts.fs_mountpoint = fs_mountpoint
+    facts.cpus = tuple(sorted(os.sched_getaffinity(0)))
+    facts.own_ids = own_ids
+    facts.id_range = users or facts.id_range
     converted, traits = convert(spec, facts)
     for warning in traits.warnings:
         log.warning(warning)

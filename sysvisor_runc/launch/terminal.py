@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal  # the same functions, and typeshed knows it
 
+    from sysvisor_runc.launch.request import Request
     from sysvisor_runc.spec.types import Box
 else:
     import _signal
@@ -52,6 +53,23 @@ def open_caller_terminal() -> int:
     except OSError as error:
         hint = "process.terminal (exec: --tty) needs one, unless --detach and --console-socket are given"
         raise LaunchError(f"open /dev/tty: {reason(error)}", hint=hint) from error
+
+
+def check_request(request: Request, *, terminal: bool) -> None:
+    """Fail early where nobody could use the terminal that a launch is to make, or where a socket waits for none.
+
+    Raises:
+        LaunchError: see `open_caller_terminal`; or the flags and process.terminal contradict each other.
+    """
+    if terminal and request.detached and not (request.console_socket or request.keeps_console):
+        raise LaunchError(
+            "cannot allocate tty if sysvisor-runc will detach without setting console socket",
+            hint="give --console-socket, leave out --no-supervisor, or set process.terminal to false",
+        )
+    if request.console_socket and not (terminal and request.detached):
+        raise LaunchError("cannot use console socket if sysvisor-runc will not detach or allocate tty")
+    if terminal and not request.detached:
+        check_caller_terminal()
 
 
 def check_caller_terminal() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from sysvisor_runc.child.mounts import clone_tree
 from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.kernel import mount as m
 
@@ -23,17 +24,17 @@ def open_trees(trees: Sequence[Tree], numbers: Sequence[int] | None = None) -> d
     opened: dict[int, int] = {}
     for number in range(len(trees)) if numbers is None else numbers:
         tree = trees[number]
-        flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (m.AT_RECURSIVE if tree.recursive else 0)
         try:
-            opened[number] = fd = _make(tree) if hasattr(tree, "nodes") else m.open_tree(m.AT_FDCWD, tree.path, flags)
-            if tree.propagation:
-                recursive = m.AT_RECURSIVE if tree.propagation & m.MS_REC else 0
-                m.mount_setattr(fd, "", m.AT_EMPTY_PATH | recursive, propagation=tree.propagation & ~m.MS_REC)
+            opened[number] = _make(tree) if hasattr(tree, "nodes") else _open(tree)
         except OSError as error:
             close_trees(opened)
             hint = "the path is on the host; make it first" if error.errno == 2 else None
             raise LaunchError(f"{tree.where}: open {tree.path!r}: {reason(error)}", hint=hint) from error
     return opened
+
+
+def _open(tree: Tree) -> int:
+    return clone_tree(tree.path, recursive=tree.recursive, propagation=tree.propagation)
 
 
 def _make(tree: Tree) -> int:

@@ -54,7 +54,9 @@ def _write_unprivileged(pid: int, kind: str, mappings: Sequence[IDMapping]) -> N
     except OSError as error:
         single = len(mappings) == 1 and mappings[0]["size"] == 1
         if not single:
-            raise LaunchError(f"{args[0]}: {reason(error)}", hint="apt-get install uidmap") from error
+            missing = error.errno == 2
+            hint = "apt-get install uidmap" if missing else f"are these ids yours, in /etc/sub{kind}?"
+            raise LaunchError(f"{args[0]}: {reason(error)}", hint=hint) from error
         if kind == "gid":
             _write(f"/proc/{pid}/setgroups", "deny")
         mapping = mappings[0]

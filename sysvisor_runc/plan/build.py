@@ -150,8 +150,15 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
         root.idmap = "container"
     child.rootfs = plan.rootfs
     child.rootfs_tree = mounts.tree(root)
-    for index, mount in enumerate(spec.get("mounts") or ()):
-        mounts.add(mount, f"mounts[{index}]")
+    entries = [(mount, f"mounts[{index}]") for index, mount in enumerate(spec.get("mounts") or ())]
+    by_daemon = deferred = entries[:0]
+    traits = facts.traits
+    if traits is not None and traits.fs_mounts:
+        from sysvisor_runc.plan.served import split
+
+        entries, by_daemon, deferred = split(entries, traits)
+    for mount, where in entries:
+        mounts.add(mount, where)
     if (child.new_mount or mounts.operations) and not mounts.has_dev_bind:
         covered = {clean(mount["destination"]) for mount in spec.get("mounts") or ()}
         devices = linux.get("devices") or []
@@ -161,8 +168,12 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
             from sysvisor_runc.plan.nodes import make_on_host
 
             make_on_host(mounts, plan.uid_mappings, plan.gid_mappings)
-    if facts.traits is not None:
-        _interface(mounts, facts.traits)
+    if traits is not None:
+        _interface(mounts, traits)
+        if by_daemon:
+            from sysvisor_runc.plan.served import add
+
+            plan.fs_paths = add(mounts, by_daemon, deferred, traits)
     child.operations = mounts.operations
     child.finish = [
         *mounts.finish,

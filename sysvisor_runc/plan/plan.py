@@ -29,6 +29,7 @@ class Plan:
     join: (nstype, path) of namespaces that exist already, in the order of joining; the user namespace comes last.
     uid_mappings, gid_mappings: of a new user namespace.
     trees: detached mounts to open before the clone, by number.
+    fs_paths: what sysvisor-fs is asked for, below the container's tree there, by number from served.FIRST_TREE on.
     inner_trees: mounts of the container's own that the child opens and the host may have to ID-map.
     settings: cgroup settings in order, for the description.
     rlimits: (resource, name, soft, hard).
@@ -43,6 +44,7 @@ class Plan:
         "child",
         "clone_flags",
         "delegate",
+        "fs_paths",
         "gid_mappings",
         "hooks",
         "inner_trees",
@@ -69,6 +71,7 @@ class Plan:
         self.uid_mappings: list[IDMapping] = []
         self.gid_mappings: list[IDMapping] = []
         self.trees: list[Tree] = []
+        self.fs_paths: list[str] = []
         self.inner_trees: list[Tree] = []
         self.settings: Sequence[Described] = ()
         self.rlimits: list[tuple[int, str, int, int]] = []

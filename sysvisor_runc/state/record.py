@@ -38,6 +38,12 @@ if TYPE_CHECKING:
         gid: int
         size: int
 
+    class FsRecord(TypedDict):
+        """Where a container is registered: the gRPC address, and the directory of a daemon of our own make, else ""."""
+
+        target: str
+        runDir: str
+
     class Flags(TypedDict, total=False):
         """The global flags given at create, which later commands follow without being told again."""
 
@@ -80,6 +86,7 @@ if TYPE_CHECKING:
         spec: Spec
         syscont: bool
         intelRdt: str
+        sysvisorFs: NotRequired[FsRecord]
         initKind: NotRequired[str]
         stopSignal: NotRequired[int]
 

@@ -390,16 +390,28 @@ class Entry:
             StateError: something in it cannot be removed.
         """
         try:
-            _clear(self.dirfd, keep=self.RECORD)
-            try:
-                os.unlink(self.RECORD, dir_fd=self.dirfd)
-            except FileNotFoundError:
+            # Again where somebody has put something into it meanwhile: a supervisor notes how the container ended.
+            while not self._try_remove():
                 pass
-            os.rmdir(self.id, dir_fd=self._store.fd())
         except FileNotFoundError:
             return
         except OSError as error:
             raise StateError(f"cannot remove the state of container {self.id!r} in {self.path!r}: {reason(error)}")
+
+    def _try_remove(self) -> bool:
+        """Whether the directory is gone; False where it was not empty any more. Raises OSError."""
+        _clear(self.dirfd, keep=self.RECORD)
+        try:
+            os.unlink(self.RECORD, dir_fd=self.dirfd)
+        except FileNotFoundError:
+            pass
+        try:
+            os.rmdir(self.id, dir_fd=self._store.fd())
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY and self.is_current() and os.listdir(self.dirfd):
+                return False
+            raise
+        return True
 
     def is_current(self) -> bool:
         """Whether the directory we have open is still the one that the id names, not deleted or made anew since."""

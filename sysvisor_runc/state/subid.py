@@ -39,16 +39,19 @@ def registry_path() -> str:
     return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{uid}'}/sysvisor-runc.subid"
 
 
-def allocate(directory: str, *, user: str = USER, registry: str = "") -> SubidRecord:
+def allocate(directory: str, *, user: str = USER, registry: str = "", wanted: SubidRecord | None = None) -> SubidRecord:
     """A range that no other container on this host has, recorded for the container whose state is in `directory`.
 
     `directory` is an absolute path and exists already: a range is free again once its directory is gone and no process
     is left in it. The same directory gets the same range again whenever nobody has taken it in between. User and group
-    ids start at the same number wherever both files allow it.
+    ids start at the same number wherever both files allow it. `wanted` is a range that it must be, that of a
+    checkpoint.
 
     Raises:
         StateError: no range is left, or none is configured for both users and groups, or the registry is unusable.
     """
+    if wanted is not None:
+        return _take(directory, wanted, registry or registry_path())
     uids, gids = _configured(user)
     slots = _Slots(uids, gids)
     if not len(slots):
@@ -68,6 +71,44 @@ def allocate(directory: str, *, user: str = USER, registry: str = "") -> SubidRe
             )
         held.record(*found, directory)
     return {"uid": found[0], "gid": found[1], "size": SIZE}
+
+
+def _take(directory: str, wanted: SubidRecord, registry: str) -> SubidRecord:
+    uid, gid = wanted["uid"], wanted["gid"]
+    with _Registry(registry) as held:
+        held.index()
+        if held.overlaps(uid, gid) and held.owner(_name(uid, gid)) != directory:
+            held.sweep()
+        if held.overlaps(uid, gid) and held.owner(_name(uid, gid)) != directory:
+            raise StateError(
+                f"the ids of the checkpoint, {uid} and following, are another container's",
+                hint="delete that one first, or restore elsewhere",
+            )
+        held.record(uid, gid, directory)
+    return wanted
+
+
+def ids_of_user(uid: int) -> tuple[int, int, int]:
+    """Host (uid, gid, size) of the subordinate ids with which an ordinary user's containers count on from 1.
+
+    All of a user's containers share them, as with other rootless runtimes: few users have more than one range.
+
+    Raises:
+        StateError: the user has not enough of them.
+    """
+    rows = (line.split(":") for line in _lines(PASSWD))
+    user = next((row[0] for row in rows if len(row) > 2 and row[2] == str(uid)), str(uid))
+    found = []
+    for path in (SUBUID, SUBGID):
+        intervals = (_entries(path, user) or []) + (_entries(path, str(uid)) or [])
+        first = next((first for first, end in intervals if end - first >= SIZE - 1), None)
+        if first is None:
+            raise StateError(
+                f"user {user!r} has no {SIZE - 1} subordinate ids in {path}",
+                hint=f"usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST {user}, as root",
+            )
+        found.append(first)
+    return found[0], found[1], SIZE - 1
 
 
 def free(directory: str, subid: SubidRecord | None, *, registry: str = "") -> None:

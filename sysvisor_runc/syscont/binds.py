@@ -32,6 +32,8 @@ def _with_idmap(mount: Mount, facts: HostFacts, traits: Traits) -> Mount:
     if _stays(mount, source, facts, traits):
         return mount
     problem = why_not(source.magic, facts.kernel, source.idmap)
+    if facts.own_ids is not None:
+        problem = "only root can have mounts ID-mapped"
     if problem is not None:
         traits.warnings.append(f"{mount['destination']}: files will belong to nobody inside: {problem}")
         return mount

@@ -65,6 +65,10 @@ def steps(spec: Spec, facts: HostFacts, traits: Traits) -> list[Step]:
         from sysvisor_runc.syscont.sysctl import convert_sysctl
 
         chosen.append(convert_sysctl)
+    if traits.settings.cpuset_from_quota:
+        from sysvisor_runc.syscont.cpus import convert_cpus
+
+        chosen.append(convert_cpus)
     if traits.init_kind == "systemd":
         from sysvisor_runc.syscont.systemd import convert_systemd
 

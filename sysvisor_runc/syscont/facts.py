@@ -54,6 +54,7 @@ class HostFacts:
         "cgroup",
         "container_id",
         "container_uuid",
+        "cpus",
         "credentials",
         "destinations",
         "filesystems",
@@ -68,6 +69,7 @@ class HostFacts:
         "ns_shared",
         "oom_score_adj",
         "os_release",
+        "own_ids",
         "rlimits",
         "rootfs",
         "rootfs_dirs",
@@ -89,6 +91,7 @@ class HostFacts:
         oom_score_adj: int = 0,  # the caller's own, -1000..1000
         rlimits: dict[str, tuple[int, int]] | None = None,  # type → the caller's (soft, hard); -1: infinity
         id_range: tuple[int, int, int] | None = None,  # (uid, gid, size) allocated; None where not `needs_ids`
+        own_ids: tuple[int, int] | None = None,  # (uid, gid) of an ordinary user: what the container's root is then
         joined_ids: tuple[int, int, int] | None = None,  # the same of a user namespace that the spec gives by path
         namespaces: frozenset[str] | None = None,  # OCI types that this kernel has; None: all
         ns_shared: dict[str, bool] | None = None,  # for paths_to_probe: it is the caller's own (same st_dev, st_ino)
@@ -108,24 +111,23 @@ class HostFacts:
     ) -> None:
         self.container_id = container_id
         self.rootfs_path, self.rootfs = rootfs_path, rootfs
-        self.kernel = kernel
+        self.kernel, self.args0 = kernel, args0
         self.capabilities, self.cap_names = capabilities, cap_names
         self.container_uuid = container_uuid
         self.oom_score_adj = oom_score_adj
         self.rlimits = rlimits or {}
-        self.id_range, self.joined_ids = id_range, joined_ids
+        self.id_range, self.own_ids, self.joined_ids = id_range, own_ids, joined_ids
         self.namespaces, self.ns_shared = namespaces, ns_shared or {}
         self.sources, self.destinations = sources or {}, destinations or {}
-        self.args0 = args0
         self.host_paths = host_paths
         self.rootfs_dirs = rootfs_dirs
         self.filesystems = filesystems
-        self.cgroup = cgroup
-        self.fs_mountpoint = fs_mountpoint
+        self.cgroup, self.fs_mountpoint = cgroup, fs_mountpoint
         self.os_release = os_release
         self.credentials = credentials or {}
         self.may_mknod, self.machine_devices = may_mknod, machine_devices or {}
         self.uid_shift = uid_shift
+        self.cpus: tuple[int, ...] = ()  # those that the caller may use
 
 
 def kernel_version(release: str) -> tuple[int, int]:

@@ -17,10 +17,13 @@ FS_PATHS = (
     "/proc/diskstats",
     "/proc/loadavg",
     "/proc/meminfo",
+    "/proc/pressure",
+    "/proc/slabinfo",
     "/proc/stat",
     "/proc/swaps",
     "/proc/sys",
     "/proc/uptime",
+    "/sys/devices/system/cpu",
     "/sys/devices/virtual",
     "/sys/kernel",
     "/sys/module/nf_conntrack/parameters",
@@ -33,6 +36,13 @@ def convert_fs(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     mounts = spec.get("mounts", [])
     taken = [inside(entry["destination"]) for entry in mounts]
     served = tuple(path for path in FS_PATHS if path not in taken)
+    traits.fs_root = root
     traits.fs_mounts = served
     traits.deferred_mounts = tuple(path for path in taken if any(is_below(path, parent) for parent in served))
-    return {**spec, "mounts": mounts + [mount(f"{path} bind {root}{path} rbind,rprivate") for path in served]}
+    # /sys follows the rootfs; /proc/sys is the container's own, as its cgroups are.
+    readonly = ",ro" if spec["root"].get("readonly") else ""
+    added = [
+        mount(f"{path} bind {root}{path} rbind,rprivate{readonly if path.startswith('/sys/') else ''}")
+        for path in served
+    ]
+    return {**spec, "mounts": mounts + added}

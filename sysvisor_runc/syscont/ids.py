@@ -23,6 +23,10 @@ def convert_ids(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     if _joins_user(linux):
         traits.ids = facts.joined_ids
         return spec
+    if facts.own_ids is not None and needs_ids(spec):
+        from sysvisor_runc.syscont.rootless import users_ids
+
+        return users_ids(spec, facts, traits)
     if needs_ids(spec):
         traits.ids = facts.id_range
     else:

@@ -23,6 +23,12 @@ def convert_rootfs(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     uid, gid, size = traits.ids
     if (uid <= rootfs.uid < uid + size and gid <= rootfs.gid < gid + size) or facts.uid_shift == "none":
         return spec
+    if facts.own_ids is not None:
+        raise SpecError(
+            "root.path",
+            f"{facts.rootfs_path!r} is owned by {rootfs.uid}:{rootfs.gid}, not by you",
+            hint="only root can have it shown with other owners; unpack it yourself, as with `podman unshare`",
+        )
     if rootfs.uid >= size or rootfs.gid >= size:
         raise SpecError(
             "root.path",

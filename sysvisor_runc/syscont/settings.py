@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 class Settings:
     """What was asked for; the defaults are those of a configuration that says nothing."""
 
-    __slots__ = ("chown_rootfs", "honor_caps", "skip_uid_shift", "syscont_mode")
+    __slots__ = ("chown_rootfs", "cpuset_from_quota", "honor_caps", "skip_uid_shift", "syscont_mode")
 
     def __init__(self) -> None:
         self.syscont_mode = True  # False: a plain OCI container
         self.honor_caps = False  # capabilities stay exactly as the spec lists them
         self.chown_rootfs = False  # the rootfs may be chowned where it cannot be ID-mapped
+        self.cpuset_from_quota = False  # as many CPUs as the quota is worth
         self.skip_uid_shift: frozenset[str] = frozenset()  # destinations whose binds are never ID-mapped
 
 

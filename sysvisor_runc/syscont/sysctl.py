@@ -19,9 +19,10 @@ def convert_sysctl(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     """
     linux = spec.get("linux", {})
     sysctl = linux.get("sysctl", {})
-    if traits.ids is None:
+    mapped = linux.get("gidMappings")
+    if traits.ids is None or not mapped:
         return spec
-    last = traits.ids[2] - 1
+    last = max(entry["containerID"] + entry["size"] for entry in mapped) - 1
     changed = {
         name: clamped
         for name, value in sysctl.items()

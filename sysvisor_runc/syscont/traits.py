@@ -18,6 +18,7 @@ class Traits:
         "deferred_mounts",
         "delegate_cgroup",
         "fs_mounts",
+        "fs_root",
         "hidden_instances",
         "host_nodes",
         "ids",
@@ -65,8 +66,9 @@ class Traits:
         # Name → data, to be written likewise, mode 0400, to a directory that the mounts hold.
         self.credentials: dict[str, bytes] = {}
         self.credentials_dir: str | None = None
-        # Destinations that sysvisor-fs serves, and those of the spec's mounts below them, which must wait until the
-        # container is registered there.
+        # Where sysvisor-fs has the container's tree, the destinations that it serves, and those of the spec's mounts
+        # below them, which must wait until the container is registered there.
+        self.fs_root = ""
         self.fs_mounts: tuple[str, ...] = ()
         self.deferred_mounts: tuple[str, ...] = ()
         # What is left of the spec's lists, for sysvisor-fs to repeat on inner mounts of /proc and /sys.

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.syscont.settings import Settings
 
-_FLAGS = ("SYSCONT_MODE", "HONOR_CAPS", "CHOWN_ROOTFS")
+_FLAGS = ("SYSCONT_MODE", "HONOR_CAPS", "CHOWN_ROOTFS", "CPUSET_FROM_QUOTA")
 
 # Accepted, kept for sysvisor-fs, and without effect on the conversion.
 _RESERVED = ("IGNORE_SYSFS_CHOWN", "ALLOW_TRUSTED_XATTR")

@@ -142,7 +142,7 @@ def test_session_keyring(plain_runtime: Runtime, bundle: Bundle) -> None:
 
 
 def test_descriptors(plain_runtime: Runtime, bundle: Bundle) -> None:
-    """Standard ones only, whatever the caller has open; --preserve-fds and LISTEN_FDS hand over those that follow."""
+    """Standard ones only, whatever the caller has open; --preserve-fds hands over those that follow."""
     fds = [os.memfd_create(f"fd{n}", 0) for n in range(4)]
     for number, fd in enumerate(fds):
         os.write(fd, f"text {number}".encode())
@@ -159,9 +159,6 @@ def test_descriptors(plain_runtime: Runtime, bundle: Bundle) -> None:
     assert "text" not in seen
     seen = plain_runtime("run", "--preserve-fds", "2", "--bundle", bundle.path, plain_runtime.id(), **keep).stdout
     assert "text 0text 1" in seen and "\n5\n6" not in seen
-    environment = {**os.environ, "LISTEN_FDS": "1"}
-    seen = plain_runtime("run", "--bundle", bundle.path, plain_runtime.id(), env=environment, **keep).stdout
-    assert "text 0" in seen and "text 1" not in seen
     for fd in fds:
         os.close(fd)
 

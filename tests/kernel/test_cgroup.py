@@ -1,14 +1,18 @@
 """The cgroup manager on this machine's own layout, whichever it is: v1, hybrid or v2."""
 
+import asyncio
 import os
 import pathlib
 import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from sysvisor_runc.aio import loop as loops
+from sysvisor_runc.aio.oom import OomWatch
 from sysvisor_runc.cgroup import tree
 from sysvisor_runc.cgroup.driver import open_driver
 from sysvisor_runc.cgroup.layout import UNIFIED, Layout, detect
@@ -425,11 +429,67 @@ def test_devices_bind(manager: Manager) -> None:
 
 
 def test_stats_have_numbers(manager: Manager) -> None:
-    """Raw statistics come as numbers and tables."""
-    table = stats(manager)
-    assert isinstance(table["cpu.stat"], dict)
-    if not manager.v2:
-        assert isinstance(table["cpuacct.usage"], int)
+    """What a process uses is counted, and limits are told, on every layout."""
+    for controller in ("memory", "pids", "cpu"):
+        needs(manager, controller)
+    apply(manager, {"memory": {"limit": 32 << 20}, "pids": {"limit": 7}})
+    start(manager, lambda: [sum(range(1000)) for _ in iter(int, 1)])
+    deadline = time.monotonic() + 20
+    table: dict[str, Any] = {}
+    while not table.get("cpu"):
+        assert time.monotonic() < deadline, table
+        table = stats(manager)
+    assert table["cpu"]["usage"]["total"] > 0
+    assert table["memory"]["usage"]["limit"] == 32 << 20
+    assert 0 < table["memory"]["usage"]["usage"] <= table["memory"]["swap"]["usage"]
+    assert "pgfault" in table["memory"]["raw"]
+    assert table["pids"] == {"current": 1, "limit": 7}
+    assert list(table) == [
+        *("cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"),
+        *(["misc"] if "misc" in table else []),
+    ]
+
+
+def test_oom_kills_are_told(new_manager: Callable[[], Manager], layout: Layout) -> None:
+    """Each of two containers on its own, by one watch; a forgotten one and a removed one are silent."""
+    first, second = new_manager(), new_manager()
+    for manager in (first, second):
+        manager.create(layout)
+        needs(manager, "memory")
+        apply(manager, {"memory": {"limit": 16 << 20, "swap": 16 << 20}})
+    told: list[str] = []
+
+    def outgrow(manager: Manager) -> None:
+        pid = start(manager, lambda: bytearray(b"x") * (64 << 20) is None)
+        assert exit_code(pid) == -signal.SIGKILL
+
+    async def until(count: int) -> None:
+        deadline = time.monotonic() + 20
+        while len(told) < count:
+            assert time.monotonic() < deadline, told
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        before = set(os.listdir("/proc/self/fd"))
+        watch = OomWatch(asyncio.get_running_loop())
+        assert watch.watch("first", first.paths, lambda: told.append("first"))
+        assert watch.watch("second", second.paths, lambda: told.append("second"))
+        outgrow(second)
+        await until(1)
+        outgrow(first)
+        watch.check("first")
+        await until(2)
+        watch.forget("first")
+        outgrow(first)
+        second.remove()
+        await asyncio.sleep(0.1)
+        watch.close()
+        assert not watch.watch("gone", second.paths, lambda: told.append("gone"))
+        watch.close()
+        assert set(os.listdir("/proc/self/fd")) == before
+
+    loops.run(main())
+    assert told == ["second", "first"]
 
 
 # ---- delegation

@@ -10,7 +10,9 @@ import shutil
 import pytest
 
 from sysvisor_runc.errors import LaunchError, SpecError
+from sysvisor_runc.jsonlight import dumps
 from sysvisor_runc.launch.rdt import apply_rdt, join_rdt, remove_rdt
+from sysvisor_runc.launch.rdt_usage import rdt_usage
 from sysvisor_runc.launch.undo import UndoStack
 from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime
@@ -182,3 +184,34 @@ def test_without_the_hardware(plain_runtime: Runtime, bundle: Bundle) -> None:
     bundle.save()
     error = plain_runtime.fails("run", "--bundle", bundle.path, plain_runtime.id()).stderr
     assert "intelRdt is specified in config, but Intel RDT is not supported or enabled" in error
+
+
+def test_usage_as_runc_prints_it(resctrl: Resctrl) -> None:
+    """Schemas, what the processor offers, and what was measured in the container's own monitoring group."""
+    info = {
+        "L3": {"cbm_mask": "fffff", "min_cbm_bits": "1", "num_closids": "4"},
+        "MB": {"bandwidth_gran": "10", "delay_linear": "1", "min_bandwidth": "10", "num_closids": "8"},
+        "L3_MON": {"mon_features": "llc_occupancy\nmbm_total_bytes\n"},
+    }
+    for name, files in info.items():
+        (resctrl.root / "info" / name).mkdir()
+        for file, text in files.items():
+            (resctrl.root / "info" / name / file).write_text(text + "\n")
+    group = resctrl.group("box", "    L3:0=f;1=f0\n    MB:0=20;1=70\n")
+    domain = group / "mon_groups/box/mon_data/mon_L3_00"
+    domain.mkdir(parents=True)
+    (domain / "llc_occupancy").write_text("65536\n")
+    (domain / "mbm_total_bytes").write_text("Unavailable\n")
+    assert dumps(rdt_usage({"enableMonitoring": True}, "box", root=str(resctrl.root))) == (
+        '{"l3_cache_info":{"cbm_mask":"fffff","min_cbm_bits":1,"num_closids":4},'
+        '"l3_cache_schema_root":"L3:0=fffff;1=fffff","l3_cache_schema":"L3:0=f;1=f0",'
+        '"mem_bw_info":{"bandwidth_gran":10,"delay_linear":1,"min_bandwidth":10,"num_closids":8},'
+        '"mem_bw_schema_root":"MB:0=100;1=100","mem_bw_schema":"MB:0=20;1=70",'
+        '"schemata":["L3:0=f;1=f0","MB:0=20;1=70"],'
+        '"mbm_stats":[{"mbm_total_bytes":0,"mbm_local_bytes":0}],"cmt_stats":[{"llc_occupancy":65536}]}'
+    )
+
+
+def test_no_usage_without_the_groups(resctrl: Resctrl) -> None:
+    """A group that is gone, and a processor that offers nothing, leave nothing to tell."""
+    assert rdt_usage({}, "gone", root=str(resctrl.root)) == {}

@@ -1,7 +1,12 @@
 """A service manager's end of sd_notify(3), for what must be seen message by message."""
 
 import os
+import pathlib
+import shutil
 import socket
+import subprocess
+
+import pytest
 
 
 class Manager:
@@ -51,3 +56,12 @@ class Manager:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+
+def compile_say(directory: pathlib.Path) -> pathlib.Path:
+    """`programs/say.c`, compiled for any root file system."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no C compiler; to force it: apt-get install gcc libc6-dev")
+    source = pathlib.Path(__file__).with_name("programs") / "say.c"
+    subprocess.run(["gcc", "-O1", "-static", "-o", directory / "say", source], check=True)
+    return directory / "say"

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sysvisor_runc.launch import tell
+
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("SYSVISOR_RUNC", SOURCE / "bin/sysvisor-runc"))
 
@@ -142,6 +144,35 @@ class Runtime:
         if self.root.exists():
             for container in self("list", "-q", check=False).stdout.split():
                 self("delete", "--force", container, check=False)
+            self.stop_supervisor()
+
+    def stop_supervisor(self) -> None:
+        """End the supervisor of this state root, if one runs, and its launcher with it."""
+        if (self.root / "@supervisor").exists():
+            stop_supervisor(str(self.root))
+
+
+def stop_supervisor(root: str) -> None:
+    """Ask the supervisor of a state root to end, and wait until it and its launcher have."""
+    try:
+        tell.ask(root, {"op": "stop"})
+    except (tell.NoSupervisor, tell.SupervisorError):
+        pass  # it ends by itself just now, or has
+    wait_until(lambda: not supervisors(root), what=f"the end of the supervisor of {root}")
+
+
+def supervisors(root: str) -> list[int]:
+    """The processes that are a supervisor of this state root, or its launcher."""
+    wanted = f"\0{root}\0supervisor\0".encode()
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if wanted in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 10, what: str = "the condition") -> None:

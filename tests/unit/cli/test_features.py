@@ -82,12 +82,3 @@ def test_version_has_the_lines_of_runc(capsys: pytest.CaptureFixture[str]) -> No
     assert re.search(r"runc version \d+\.\d+\.\d+$", lines[0])
     assert lines[1].startswith("commit: ")
     assert re.fullmatch(r"spec: \d+\.\d+\.\d+", lines[2])
-
-
-@pytest.mark.parametrize("verb", ["events", "checkpoint", "restore"])
-def test_what_is_to_come_says_so(verb: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """The command line is checked first; then the answer is clear."""
-    assert run([verb, "--bogus", "id"]) == 1
-    assert "--bogus" in capfd.readouterr().err
-    assert run([verb, "id"]) == 1
-    assert f"{verb} is not supported yet" in capfd.readouterr().err

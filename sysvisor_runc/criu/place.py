@@ -1,0 +1,140 @@
+"""Where criu finds what it restores a container on: the root file system, and all that leads out of the container,
+attached to a shelf in a mount namespace that the command has for itself.
+
+criu opens its sources by path, so the shelf lies where every user may walk: in a container with a user namespace criu
+does so with the container's ids.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from sysvisor_runc.child import paths
+from sysvisor_runc.child.mounts import BindMount, FilesystemMount, MakeDevice, Symlink, attach
+from sysvisor_runc.criu.mounts import MASK
+from sysvisor_runc.kernel import mount as m
+from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, unshare
+from sysvisor_runc.launch.ids import on_host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysvisor_runc.plan.plan import Plan
+
+# Any directory that every system has and that nothing of criu's is below.
+_SHELVES = ("/mnt", "/media", "/srv", "/opt")
+ROOT = "root"
+# File systems that the host makes for a system container, and whose content no image has.
+HANDED_IN = frozenset(("/dev",))
+
+
+class Shelf:
+    """Attributes: `path` of the shelf, `sources`: what criu asks for → where it lies."""
+
+    def __init__(self, plan: Plan, opened: dict[int, int]) -> None:
+        self.path = next((path for path in _SHELVES if os.path.isdir(path)), "/tmp")
+        self._root = opened[plan.child.rootfs_tree]
+        self._operations = plan.child.operations
+        self._console = plan.child.console is not None
+        self._owner = on_host(plan.uid_mappings, 0), on_host(plan.gid_mappings, 0)
+        self._trees: list[tuple[int, int, BindMount]] = []
+        self.sources = {MASK: MASK}
+        for number, operation in enumerate(plan.child.operations):
+            if isinstance(operation, BindMount) and not operation.inside:
+                self._trees.append((number, opened[operation.tree], operation))
+                self.sources[operation.destination] = f"{self.path}/{number}"
+            elif isinstance(operation, MakeDevice) and operation.bind:
+                self.sources[operation.path] = operation.path
+
+    @property
+    def root(self) -> str:
+        """Where the root file system lies."""
+        return f"{self.path}/{ROOT}"
+
+    def furnish(self) -> None:
+        """Build it, in a mount namespace where nobody else sees it. Raises OSError."""
+        m.mount("sysvisor-runc", self.path, "tmpfs", m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC, "mode=755")
+        os.mkdir(self.root, 0o755)
+        self._attach(self._root, self.root)
+        for number, tree, operation in self._trees:
+            path = f"{self.path}/{number}"
+            if stat.S_ISDIR(os.fstat(tree).st_mode):
+                os.mkdir(path, 0o755)
+            else:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            operation.attributes.apply(tree, operation.destination)
+            self._attach(tree, path)
+            if operation.destination in HANDED_IN:
+                self._fill(path, operation.destination)
+
+    def _fill(self, path: str, place: str) -> None:
+        """Put into a file system that the host has made anew what the container's first process puts there."""
+        uid, gid = self._owner
+        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for operation in self._operations:
+                whole: str = getattr(operation, "destination", "") or getattr(operation, "path", "")
+                if not whole.startswith(place + "/") or isinstance(operation, MakeDevice):
+                    continue
+                name = whole.removeprefix(place)
+                if isinstance(operation, Symlink):
+                    parent, last = paths.open_parent(top, name)
+                    os.symlink(operation.target, last, dir_fd=parent)
+                    os.chown(last, uid, gid, dir_fd=parent, follow_symlinks=False)
+                    os.close(parent)
+                    continue
+                directory = not isinstance(operation, BindMount) or os.path.isdir(operation.source)
+                fd = (paths.make_directory if directory else paths.make_file)(top, name)
+                os.chown(f"/proc/self/fd/{fd}", uid, gid)
+                os.close(fd)
+            if self._console:
+                os.close(paths.make_file(top, "/console"))  # the terminal's other end is bound there
+        finally:
+            os.close(top)
+
+    def remove(self) -> None:
+        """Take it down again; what criu has restored has copies of its own."""
+        m.umount2(self.path, m.MNT_DETACH)
+
+    @staticmethod
+    def _attach(tree: int, path: str) -> None:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            attach(tree, fd, path)
+        finally:
+            os.close(fd)
+
+
+def enter_own_mount_namespace() -> None:
+    """Leave the caller's mount namespace: nothing that is mounted from here on shows there, or outlives this command.
+
+    The whole command, not only criu: criu mounts relative to the image directory, whose descriptor is ours.
+    """
+    unshare(CLONE_NEWNS)
+    m.mount(None, "/", None, m.MS_SLAVE | m.MS_REC)
+
+
+def make_mount_points(plan: Plan) -> None:
+    """Make what is missing in the root file system, as a first launch would have: criu makes none.
+
+    Not where a tmpfs comes first: its content is in the images.
+
+    Raises:
+        OSError: the root file system cannot be written to.
+    """
+    root = os.open(plan.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    covered: list[str] = []
+    try:
+        for operation in plan.child.operations:
+            place = getattr(operation, "destination", None) or getattr(operation, "path", None)
+            if not place or any(place.startswith(top + "/") for top in covered):
+                continue
+            if isinstance(operation, FilesystemMount):
+                os.close(paths.make_directory(root, place))
+                covered.append(place)
+            elif isinstance(operation, BindMount):
+                covered.append(place)
+                directory = plan.trees[operation.tree].path == "tmpfs" or os.path.isdir(operation.source)
+                os.close((paths.make_directory if directory else paths.make_file)(root, place))
+    finally:
+        os.close(root)

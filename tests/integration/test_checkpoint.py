@@ -1,0 +1,300 @@
+"""Checkpoint and restore: what ran goes on where it was, in plain containers and in system containers."""
+
+import os
+import pathlib
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support import criu
+from tests.support.bundle import Bundle
+from tests.support.leaks import mounts
+from tests.support.runtime import Runtime, wait_until
+from tests.support.terminal import ConsoleSocket
+
+Words = list[str | os.PathLike[str]]
+COUNTER = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.05; done"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A criu for this machine."""
+    return criu.program(tmp_path_factory.mktemp("criu"))
+
+
+@pytest.fixture(params=["syscont", "plain"])
+def any_criu(request: pytest.FixtureRequest, program: str) -> Iterator[Runtime]:
+    """Both modes, with criu; nothing may be left mounted."""
+    runtime: Runtime = request.getfixturevalue("runtime" if request.param == "syscont" else "plain_runtime")
+    runtime.flags = ("--criu", program, *runtime.flags)
+    yield runtime
+    assert mounts(runtime.directory) == []
+
+
+@pytest.fixture
+def plain_criu(plain_runtime: Runtime, program: str) -> Runtime:
+    """A plain runtime with criu."""
+    plain_runtime.flags = ("--criu", program, *plain_runtime.flags)
+    return plain_runtime
+
+
+def count(bundle: Bundle) -> int:
+    try:
+        return int((bundle.rootfs / "count").read_text() or 0)
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def counts_on(bundle: Bundle, seen: int) -> None:
+    wait_until(lambda: count(bundle) > seen, 20, f"a count beyond {seen}")
+
+
+def start_counter(runtime: Runtime, bundle: Bundle) -> str:
+    name = runtime.id()
+    runtime("run", "--detach", "--bundle", bundle.sh(COUNTER).path, name)
+    counts_on(bundle, 3)
+    return name
+
+
+def images(runtime: Runtime) -> pathlib.Path:
+    return runtime.directory / "images"
+
+
+def test_a_program_goes_on(any_criu: Runtime, bundle: Bundle) -> None:
+    """A checkpoint ends the container and leaves nothing of it; restored, it counts on from where it was."""
+    name = start_counter(any_criu, bundle)
+    any_criu("checkpoint", "--image-path", images(any_criu), name)
+    assert any_criu.ids() == []
+    seen = count(bundle)
+    pid_file = any_criu.directory / "pid"
+    any_criu(
+        "restore", "--detach", "--pid-file", pid_file, "--image-path", images(any_criu), "--bundle", bundle.path, name
+    )
+    counts_on(bundle, seen)
+    assert count(bundle) < seen + 1000  # it did not begin anew and race past
+    state = any_criu.state(name)
+    assert state["status"] == "running"
+    assert int(pid_file.read_text()) == state["pid"]
+    assert any_criu("exec", name, "cat", "/proc/1/comm").stdout == "sh\n"
+
+
+def test_it_may_run_on(any_criu: Runtime, bundle: Bundle) -> None:
+    """With --leave-running the container does not notice; its images can be restored under another name later."""
+    name = start_counter(any_criu, bundle)
+    any_criu("checkpoint", "--leave-running", "--image-path", images(any_criu), name)
+    counts_on(bundle, count(bundle))
+    any_criu("delete", "--force", name)
+    other = any_criu.id()
+    seen = count(bundle)
+    any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, other)
+    wait_until(lambda: 0 < count(bundle) != seen, 20, "a count")
+    assert any_criu.state(other)["status"] == "running"
+
+
+def test_pre_dump(plain_criu: Runtime, bundle: Bundle) -> None:
+    """Memory is saved ahead, and the last image holds only what has changed since."""
+    name = start_counter(plain_criu, bundle)
+    top = images(plain_criu)
+    first = plain_criu("checkpoint", "--pre-dump", "--image-path", top / "first", name, check=False)
+    if "lacks mem_track" in first.stderr:
+        pytest.skip("no tracking of changed memory here; to force it: a kernel with CONFIG_MEM_SOFT_DIRTY")
+    assert first.returncode == 0, first
+    counts_on(bundle, count(bundle))
+    plain_criu("checkpoint", "--parent-path", "../first", "--image-path", top / "last", name)
+    assert (top / "last/parent").is_symlink()
+    seen = count(bundle)
+    plain_criu("restore", "--detach", "--image-path", top / "last", "--bundle", bundle.path, name)
+    counts_on(bundle, seen)
+
+
+def test_what_leads_out(any_criu: Runtime, bundle: Bundle) -> None:
+    """Volumes, a file of the host and a tmpfs are there again, the tmpfs with its content."""
+    volume = any_criu.directory / "volume"
+    volume.mkdir(mode=0o777)
+    volume.chmod(0o777)
+    (volume / "file").write_text("from the host\n")
+    (any_criu.directory / "single").write_text("single\n")
+    bundle.config["mounts"] += [
+        {"destination": "/volume", "type": "bind", "source": str(volume), "options": ["rbind", "rw"]},
+        {"destination": "/single", "type": "bind", "source": str(any_criu.directory / "single"), "options": ["bind"]},
+        {"destination": "/scratch", "type": "tmpfs", "source": "tmpfs"},
+    ]
+    bundle.sh(f"echo kept >/scratch/kept; {COUNTER}")
+    name = any_criu.id()
+    any_criu("run", "--detach", "--bundle", bundle.path, name)
+    counts_on(bundle, 3)
+    any_criu("checkpoint", "--image-path", images(any_criu), name)
+    any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
+    script = "cat /volume/file /single /scratch/kept; echo more >/volume/more"
+    assert any_criu("exec", name, "sh", "-c", script).stdout == "from the host\nsingle\nkept\n"
+    assert (volume / "more").read_text() == "more\n"
+
+
+def test_streams_are_handed_in_anew(plain_criu: Runtime, bundle: Bundle) -> None:
+    """A container that wrote to a pipe writes to the one of who restores it, and its exit code is restore's."""
+    bundle.sh("while [ ! -e /go ]; do sleep 0.05; done; echo after; exit 7")
+    name = plain_criu.id()
+    read, write = os.pipe()
+    plain_criu("run", "--detach", "--bundle", bundle.path, name, stdin=subprocess.DEVNULL, stdout=write, stderr=write)
+    os.close(write)
+    plain_criu.wait_status(name, "running")
+    plain_criu("checkpoint", "--image-path", images(plain_criu), name)
+    os.close(read)
+    read, write = os.pipe()
+    running = plain_criu.start_background(
+        "restore", "--image-path", images(plain_criu), "--bundle", bundle.path, name, stdout=write, stderr=write
+    )
+    os.close(write)
+    wait_until(lambda: plain_criu.ids() == [name], 20, "the container")
+    (bundle.rootfs / "go").touch()
+    assert running.process.wait(20) == 7
+    with open(read) as file:
+        assert "after\n" in file.read()
+    assert plain_criu.ids() == []
+
+
+def test_a_terminal_comes_back(any_criu: Runtime, bundle: Bundle) -> None:
+    """The terminal's master is sent to the console socket again, and the shell behind it answers."""
+    bundle.process["terminal"] = True
+    bundle.run("/bin/sh")
+    name = any_criu.id()
+    listener = ConsoleSocket(any_criu.directory)
+    any_criu("run", "--detach", "--console-socket", listener.path, "--bundle", bundle.path, name)
+    _, master = listener.receive()
+    os.write(master, b"x=kept\n")
+    wait_until(lambda: b"kept" in os.read(master, 4096), 10, "the echo")
+    any_criu("checkpoint", "--shell-job", "--image-path", images(any_criu), name)
+    os.close(master)
+    flags: Words = ["--detach", "--console-socket", listener.path, "--image-path", images(any_criu)]
+    any_criu("restore", "--shell-job", *flags, "--bundle", bundle.path, name)
+    _, master = listener.receive()
+    listener.close()
+    os.write(master, b"echo [$x]\n")
+    said = b""
+
+    def answered() -> bool:
+        nonlocal said
+        said += os.read(master, 4096)
+        return b"[kept]" in said
+
+    wait_until(answered, 10, "the answer")
+    os.close(master)
+
+
+def test_the_ids_of_the_images(any_criu: Runtime, bundle: Bundle, request: pytest.FixtureRequest) -> None:
+    """A system container gets the ids back that its images were made with, whatever its name is now."""
+    if "plain" in request.node.name:
+        assert not (images(any_criu) / "ids.json").exists()
+        return
+    name = start_counter(any_criu, bundle)
+    before = pathlib.Path(f"/proc/{any_criu.state(name)['pid']}/uid_map").read_text()
+    any_criu("checkpoint", "--image-path", images(any_criu), name)
+    other = any_criu.id()
+    any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, other)
+    assert pathlib.Path(f"/proc/{any_criu.state(other)['pid']}/uid_map").read_text() == before
+    refused = any_criu.fails("restore", "-d", "--image-path", images(any_criu), "--bundle", bundle.path, name).stderr
+    assert "the ids of the checkpoint" in refused
+
+
+def test_the_network_is_there_again(any_criu: Runtime, bundle: Bundle) -> None:
+    """`lo` is up after a restore, as after a first launch."""
+    name = start_counter(any_criu, bundle)
+    any_criu("checkpoint", "--image-path", images(any_criu), name)
+    any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
+    assert "UP" in any_criu("exec", name, "ip", "link", "show", "lo").stdout
+
+
+def test_a_network_namespace_by_path(plain_criu: Runtime, bundle: Bundle) -> None:
+    """A namespace that was the host's to give is not saved but found again by its path."""
+    holder = subprocess.Popen(["unshare", "--net", "sleep", "1000"])
+    try:
+        own = os.stat("/proc/self/ns/net").st_ino
+        wait_until(lambda: os.stat(f"/proc/{holder.pid}/ns/net").st_ino != own, 10, "a namespace")
+        path = f"/proc/{holder.pid}/ns/net"
+        for entry in bundle.linux["namespaces"]:
+            if entry["type"] == "network":
+                entry["path"] = path
+        name = start_counter(plain_criu, bundle)
+        plain_criu("checkpoint", "--image-path", images(plain_criu), name)
+        plain_criu("restore", "--detach", "--image-path", images(plain_criu), "--bundle", bundle.path, name)
+        assert os.stat(f"/proc/{plain_criu.state(name)['pid']}/ns/net").st_ino == os.stat(path).st_ino
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_connection_is_kept(plain_criu: Runtime, bundle: Bundle) -> None:
+    """An open connection is a reason to refuse, told in criu's words, unless --tcp-established has it saved as well."""
+    bundle.sh(f"sleep 1000 | nc -l -p 1234 & sleep 0.5; sleep 1000 | nc 127.0.0.1 1234 & {COUNTER}")
+    name = plain_criu.id()
+    plain_criu("run", "--detach", "--bundle", bundle.path, name)
+    counts_on(bundle, 1)
+    wait_until(lambda: "ESTABLISHED" in plain_criu("exec", name, "netstat", "-tn").stdout, 10, "a connection")
+    refused = plain_criu.fails("checkpoint", "--image-path", images(plain_criu), name).stderr
+    assert "Connected TCP socket" in refused and "dump.log" in refused
+    counts_on(bundle, count(bundle))
+    flags: Words = ["--tcp-established", "--image-path", images(plain_criu)]
+    done = plain_criu("checkpoint", *flags, name, check=False)
+    if done.returncode != 0:  # not every kernel lets sockets be taken apart (CONFIG_INET_DIAG, TCP_REPAIR)
+        assert "Connected TCP socket" not in done.stderr
+        return
+    plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, name)
+    assert "ESTABLISHED" in plain_criu("exec", name, "netstat", "-tn").stdout
+
+
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
+def test_without_criu(plain_runtime: Runtime, bundle: Bundle, verb: str) -> None:
+    """Told in one line, with what to do; the container runs on."""
+    plain_runtime.flags = ("--criu", "/no/such/criu", *plain_runtime.flags)
+    name = start_counter(plain_runtime, bundle)
+    if verb == "checkpoint":
+        refused = plain_runtime.fails("checkpoint", "--image-path", images(plain_runtime), name).stderr
+    else:
+        refused = plain_runtime.fails("restore", "--bundle", bundle.path, plain_runtime.id()).stderr
+    assert "'/no/such/criu' not found (install criu" in refused
+    assert plain_runtime.state(name)["status"] == "running"
+
+
+REFUSALS: dict[str, tuple[Callable[[pathlib.Path], Words], str]] = {
+    "no images": (lambda top: ["--image-path", top / "nowhere"], "open .*: no such file or directory"),
+    "an empty directory": (lambda top: ["--image-path", top], "no descriptors.json"),
+    "another namespace": (lambda top: ["--empty-ns", "pid"], "'pid' is not supported"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_bad_images(plain_criu: Runtime, bundle: Bundle, name: str) -> None:
+    """What cannot be restored is told in one line and leaves nothing."""
+    flags, words = REFUSALS[name]
+    top = images(plain_criu)
+    top.mkdir()
+    refused = plain_criu.fails("restore", *flags(top), "--bundle", bundle.path, plain_criu.id()).stderr
+    assert re.search(words, refused), refused
+    assert not plain_criu.root.exists() or plain_criu.ids() == []
+
+
+def test_damaged_images(plain_criu: Runtime, bundle: Bundle) -> None:
+    """criu's own complaint is in the error, with where its log is; nothing is left of the attempt."""
+    name = start_counter(plain_criu, bundle)
+    plain_criu("checkpoint", "--image-path", images(plain_criu), name)
+    (images(plain_criu) / "pstree.img").write_bytes(b"rubbish")
+    refused = plain_criu.fails("restore", "--image-path", images(plain_criu), "--bundle", bundle.path, name).stderr
+    assert "criu failed: type RESTORE" in refused and "restore.log" in refused
+    assert plain_criu.ids() == []
+
+
+def test_only_what_runs(plain_criu: Runtime, bundle: Bundle) -> None:
+    """A created container has nothing to save yet, a stopped one nothing any more; a paused one has."""
+    name = plain_criu.id()
+    plain_criu("create", "--bundle", bundle.sh(COUNTER).path, name)
+    flags: Words = ["--image-path", images(plain_criu)]
+    assert "cannot be checkpointed in created state" in plain_criu.fails("checkpoint", *flags, name).stderr
+    plain_criu("start", name)
+    counts_on(bundle, 3)
+    assert "must be relative" in plain_criu.fails("checkpoint", *flags, "--parent-path", "/x", name).stderr
+    assert "ADDRESS:PORT" in plain_criu.fails("checkpoint", *flags, "--page-server", "x", name).stderr
+    plain_criu("kill", name, "KILL")
+    plain_criu.wait_status(name, "stopped")
+    assert "cannot be checkpointed in stopped state" in plain_criu.fails("checkpoint", *flags, name).stderr

@@ -1,0 +1,306 @@
+"""Launches with sysvisor-fs: who is told what and when, what a failure leaves, and daemons of other makes."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sysvisor_runc.launch.steps import FS_STEPS
+from tests.support import leaks
+from tests.support.bundle import Bundle
+from tests.support.runtime import SOURCE, Runtime, wait_until
+
+FS = SOURCE / "bin/sysvisor-fs"
+NewBundle = Callable[..., Bundle]
+
+
+class Daemon:
+    """The run directory of a sysvisor-fs of this test's own; a launch starts the daemon."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.run_dir = directory / "run"
+        self.mountpoint = directory / "mnt"
+        self.mountpoint.mkdir()
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        argv = [str(FS), f"--run-dir={self.run_dir}", f"--mountpoint={self.mountpoint}", *words]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+    def status(self) -> dict[str, Any]:
+        done = self.command("status", "--json")
+        assert done.returncode == 0, done.stderr
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
+
+    def served(self) -> list[str]:
+        return [container["id"] for container in self.status()["containers"]]
+
+
+@pytest.fixture
+def daemon(workplace: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """A place for a daemon, which is ended with all that it has set up."""
+    daemon = Daemon(workplace)
+    monkeypatch.setenv("SYSVISOR_FS_RUN_DIR", str(daemon.run_dir))
+    monkeypatch.setenv("SYSVISOR_FS_MOUNTPOINT", str(daemon.mountpoint))
+    monkeypatch.setenv("SYSVISOR_FS_TREE", "tests.support.fs_served")
+    yield daemon
+    stopped = daemon.command("stop", "--all")
+    assert stopped.returncode == 0, stopped.stderr
+
+
+@pytest.fixture
+def fs_runtime(workplace: pathlib.Path, daemon: Daemon) -> Iterator[Runtime]:
+    """`sysvisor-runc` as it is, without a flag, and the leak check once the daemon has ended."""
+    runtime = Runtime(workplace)
+    yield runtime
+    runtime.clean()
+    daemon.command("stop", "--all")
+    wait_until(lambda: leaks.find(runtime) == [], what="an end of everything")
+
+
+def test_files_are_the_containers_own(fs_runtime: Runtime, daemon: Daemon, new_bundle: NewBundle) -> None:
+    """What is read inside is served for this container, its init and its ids; then nobody knows it any more."""
+    name = fs_runtime.id()
+    script = "cat /proc/uptime /proc/meminfo /proc/sys/kernel/hostname; grep -c fuse /proc/mounts"
+    bundle = new_bundle("/bin/sh", "-c", script)
+    lines = fs_runtime("run", "--bundle", bundle.path, name).stdout.splitlines()
+    words = [line.split() for line in lines]
+    assert [word[:2] for word in words[:3]] == [["uptime", name], ["meminfo", name], ["hostname", name]]
+    assert int(words[0][2]) > 1
+    assert int(words[0][3]) > 0
+    assert int(words[3][0]) >= 4
+    assert daemon.served() == []
+
+
+def test_life_of_a_registration(fs_runtime: Runtime, daemon: Daemon, new_bundle: NewBundle) -> None:
+    """A created container is registered, and forgotten when it is deleted; `--no-sysvisor-fs` need not be repeated."""
+    bundle = new_bundle("/bin/sleep", "1000")
+    with_fs, without = fs_runtime.id(), fs_runtime.id()
+    fs_runtime("create", "--bundle", bundle.path, with_fs)
+    fs_runtime("--no-sysvisor-fs", "create", "--bundle", bundle.path, without)
+    assert daemon.served() == [with_fs]
+    fs_runtime("start", with_fs)
+    fs_runtime("start", without)
+    assert fs_runtime("exec", with_fs, "/bin/cat", "/proc/uptime").stdout.startswith(f"uptime {with_fs} ")
+    assert "uptime" not in fs_runtime("exec", without, "/bin/cat", "/proc/uptime").stdout
+    fs_runtime("delete", "--force", with_fs)
+    fs_runtime("delete", "--force", without)
+    assert daemon.served() == []
+
+
+def test_many_at_once_start_one_daemon(fs_runtime: Runtime, daemon: Daemon, new_bundle: NewBundle) -> None:
+    """Launches that find no daemon start one, in cgroups and a session of its own, and all are served by it."""
+    bundle = new_bundle("/bin/cat", "/proc/uptime")
+    names = [fs_runtime.id() for _ in range(4)]
+    running = [fs_runtime.start_background("run", "--bundle", bundle.path, name) for name in names]
+    results = [one.wait(60) for one in running]
+    assert [result.returncode for result in results] == [0] * 4, results
+    assert [result.stdout.split()[1] for result in results] == names
+    pid = daemon.status()["pid"]
+    assert os.getsid(pid) != os.getsid(0)
+    groups = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    assert all(line.endswith(":/sysvisor-fs") for line in groups if ":name=" not in line), groups
+
+
+def test_daemon_that_cannot_start(
+    fs_runtime: Runtime, daemon: Daemon, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line names the log and the way without; nothing is left."""
+    monkeypatch.setenv("SYSVISOR_FS_TREE", "no.such.tree")
+    name = fs_runtime.id()
+    failed = fs_runtime.fails("run", "--bundle", bundle.path, name)
+    (line,) = failed.stderr.splitlines()
+    assert f"{daemon.run_dir}/sysvisor-fs.log" in line
+    assert "--no-sysvisor-fs" in line
+    assert "no.such.tree" in (daemon.run_dir / "sysvisor-fs.log").read_text()
+    assert fs_runtime.ids() == []
+
+
+def test_plain_containers_do_without(fs_runtime: Runtime, daemon: Daemon, bundle: Bundle) -> None:
+    """Neither `--no-syscont` nor `--no-sysvisor-fs` starts a daemon."""
+    fs_runtime("--no-syscont", "run", "--bundle", bundle.path, fs_runtime.id())
+    fs_runtime("--no-sysvisor-fs", "run", "--bundle", bundle.path, fs_runtime.id())
+    assert not daemon.run_dir.exists()
+
+
+@pytest.mark.parametrize("step", [*FS_STEPS, "start"])
+def test_failed_launch_unregisters(
+    step: str, fs_runtime: Runtime, daemon: Daemon, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever step fails: the daemon knows nothing of the container afterwards."""
+    monkeypatch.setenv("SYSVISOR_RUNC_FAULT", f"fail:{step}")
+    failed = fs_runtime.fails("run", "--bundle", bundle.path, fs_runtime.id())
+    assert f"fault injected at step {step!r}" in failed.stderr
+    monkeypatch.delenv("SYSVISOR_RUNC_FAULT")
+    assert fs_runtime.ids() == []
+    if step != "fs-daemon":
+        assert daemon.served() == []
+
+
+@pytest.mark.parametrize("step", ["fs-prepare", "fs-trees", "record"])
+def test_killed_launch_leaves_no_registration(
+    step: str, fs_runtime: Runtime, daemon: Daemon, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that was killed cannot unregister; whoever makes its calls, or the daemon itself, does."""
+    name = fs_runtime.id()
+    monkeypatch.setenv("SYSVISOR_RUNC_FAULT", f"kill:{step}")
+    fs_runtime("run", "--bundle", bundle.path, name, check=False)
+    monkeypatch.delenv("SYSVISOR_RUNC_FAULT")
+    fs_runtime("delete", "--force", name)
+    wait_until(lambda: daemon.served() == [], 20, "an empty registry")
+
+
+def test_same_id_in_two_state_roots(
+    fs_runtime: Runtime, daemon: Daemon, new_bundle: NewBundle, workplace: pathlib.Path
+) -> None:
+    """The second one is refused, and the first one goes on being served."""
+    bundle = new_bundle("/bin/sleep", "1000")
+    name = fs_runtime.id()
+    fs_runtime("run", "--detach", "--bundle", bundle.path, name)
+    other = workplace / "other"
+    failed = fs_runtime.fails("--root", str(other), "run", "--bundle", bundle.path, name)
+    assert "ALREADY_EXISTS" in failed.stderr or name in failed.stderr
+    assert daemon.served() == [name]
+    assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith("uptime")
+    shutil.rmtree(other)
+
+
+# ---- daemons of another make
+
+
+class Foreign:
+    """A daemon of another make, and what it was called with."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.tree = directory / "foreign"
+        self.log = directory / "calls"
+        self.address = f"unix:{directory}/foreign.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, service: str, *methods: str) -> None:
+        script = SOURCE / "tests/support/foreign_fs.py"
+        argv = [sys.executable, str(script), self.address, str(self.log), str(self.tree), service, *methods]
+        ready = self.log.with_name("ready")
+        ready.unlink(missing_ok=True)
+        self.log.touch()
+        self._process = subprocess.Popen(argv)
+        wait_until(ready.exists, 30, "a foreign daemon")
+
+    def fill(self, below: str) -> None:
+        for path in ("proc/uptime", "proc/cpuinfo", "proc/sys/mark"):
+            file = self.tree / below / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"foreign {path}\n")
+        (self.tree / below / "proc/sys/fs/binfmt_misc").mkdir(parents=True)
+
+    def calls(self) -> list[str]:
+        return self.log.read_text().splitlines()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+
+
+@pytest.fixture
+def foreign(workplace: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Foreign]:
+    """A daemon of another make, which launches are pointed to."""
+    foreign = Foreign(workplace)
+    monkeypatch.setenv("SYSVISOR_FS_ADDRESS", foreign.address)
+    monkeypatch.setenv("SYSVISOR_FS_TREE", "tests.support.fs_served")
+    monkeypatch.setenv("SYSVISOR_FS_MOUNTPOINT", str(foreign.tree))
+    yield foreign
+    foreign.stop()
+
+
+@pytest.fixture
+def foreign_runtime(workplace: pathlib.Path, foreign: Foreign) -> Iterator[Runtime]:
+    """`sysvisor-runc` as it is."""
+    runtime = Runtime(workplace)
+    yield runtime
+    runtime.clean()
+    foreign.stop()
+    assert leaks.find(runtime) == []
+
+
+ERA = ("ContainerRegistration", "ContainerUpdate", "ContainerUnregistration")
+HEAD = ("GetMountpoint", "ContainerPreRegistration", *ERA)
+
+
+def test_daemon_of_2019(foreign_runtime: Runtime, foreign: Foreign, new_bundle: NewBundle) -> None:
+    """Three calls, under the service's first name, and its one tree for everybody."""
+    foreign.fill("")
+    foreign.start("sysvisor_protobuf.ContainerStateChannel", *ERA)
+    name = foreign_runtime.id()
+    bundle = new_bundle("/bin/sh", "-c", "cat /proc/uptime /proc/cpuinfo /proc/sys/mark")
+    shown = foreign_runtime("run", "--bundle", bundle.path, name).stdout
+    assert shown == "foreign proc/uptime\nforeign proc/cpuinfo\nforeign proc/sys/mark\n"
+    assert [call.split()[0] for call in foreign.calls()] == list(ERA)
+    assert all(f"'Id': '{name}'" in call for call in foreign.calls())
+    assert re.search(r"'InitPid': \d+, 'UidFirst': \d+", foreign.calls()[0])
+    assert "'Ctime': 1" in foreign.calls()[1]
+
+
+def test_other_daemon_of_today(foreign_runtime: Runtime, foreign: Foreign, new_bundle: NewBundle) -> None:
+    """Five calls in their order, under the service's last name, and a tree for each container."""
+    name = foreign_runtime.id()
+    foreign.fill(name)
+    foreign.start("protobuf.sysboxStateChannel", *HEAD)
+    bundle = new_bundle("/bin/cat", "/proc/uptime")
+    assert foreign_runtime("run", "--bundle", bundle.path, name).stdout == "foreign proc/uptime\n"
+    assert [call.split()[0] for call in foreign.calls()] == list(HEAD)
+
+
+@pytest.mark.parametrize("method", HEAD[1:4])
+def test_refused_call(method: str, foreign_runtime: Runtime, foreign: Foreign, bundle: Bundle) -> None:
+    """A call that fails fails the launch in one line with the daemon's reason, and is followed by an unregistration."""
+    name = foreign_runtime.id()
+    foreign.fill(name)
+    foreign.start("protobuf.sysvisorStateChannel", *(f"{one}=INTERNAL" if one == method else one for one in HEAD))
+    failed = foreign_runtime.fails("run", "--bundle", bundle.path, name)
+    (line,) = failed.stderr.splitlines()
+    assert f"{method} was told to fail" in line
+    assert foreign.calls()[-1].startswith("ContainerUnregistration")
+    assert foreign_runtime.ids() == []
+
+
+def test_daemon_that_hangs(foreign_runtime: Runtime, foreign: Foreign, bundle: Bundle) -> None:
+    """The deadline is kept, and the reason told."""
+    name = foreign_runtime.id()
+    foreign.fill(name)
+    methods = (f"{one}=hang" if one == "ContainerUpdate" else one for one in HEAD)
+    foreign.start("protobuf.sysvisorStateChannel", *methods)
+    failed = foreign_runtime.fails("run", "--bundle", bundle.path, name)
+    assert "ContainerUpdate: no answer within 3 s" in failed.stderr
+
+
+def test_delete_survives_the_daemon(foreign_runtime: Runtime, foreign: Foreign, new_bundle: NewBundle) -> None:
+    """A container can be deleted when its daemon is gone; a warning says what could not be done."""
+    name = foreign_runtime.id()
+    foreign.fill(name)
+    foreign.start("protobuf.sysvisorStateChannel", *HEAD)
+    foreign_runtime("create", "--bundle", new_bundle("/bin/sleep", "1000").path, name)
+    foreign.stop()
+    deleted = foreign_runtime("delete", "--force", name)
+    assert "warning" in deleted.stderr
+    assert foreign_runtime.ids() == []
+
+
+def test_supervisor_insists(foreign_runtime: Runtime, foreign: Foreign, new_bundle: NewBundle) -> None:
+    """Where a supervisor makes the calls, an unregistration that failed is made again once the daemon is back."""
+    name = foreign_runtime.id()
+    foreign.fill(name)
+    foreign.start("protobuf.sysvisorStateChannel", *HEAD)
+    foreign_runtime("run", "--detach", "--bundle", new_bundle("/bin/sleep", "1000").path, name)
+    foreign.stop()
+    assert foreign_runtime("delete", "--force", name).stderr == ""
+    assert "Unregistration" not in foreign.calls()[-1]
+    foreign.start("protobuf.sysvisorStateChannel", *HEAD)
+    wait_until(lambda: foreign.calls()[-1].startswith("ContainerUnregistration"), 60, "another attempt")
