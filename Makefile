@@ -44,7 +44,7 @@ help: ## list the targets
 # --- what must be there first -------------------------------------------------------------------------------------
 
 deps: ## install missing Debian packages and make the virtual environment
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 
 # The project and what it runs on.  python-prctl is compiled, hence the build group.
@@ -76,12 +76,12 @@ demo-systemd: ## boot a whole Debian with systemd as an unprivileged system cont
 # --- check it -----------------------------------------------------------------------------------------------------
 
 test: ## run everything that this machine can run
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 	@$(BIN)/python -m pytest $(TESTFLAGS)
 
 integration: ## run the integration tests, or one file of them: TESTPATH=/lifecycle
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 	@$(BIN)/python -m pytest $(if $(TESTPATH),tests/integration/test_$(patsubst /%,%,$(TESTPATH)).py,tests/integration) $(TESTFLAGS)
 
