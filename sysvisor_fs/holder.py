@@ -173,6 +173,8 @@ class Holder:
         self._daemon = None
         if daemon.leaving or not daemon.argv:
             return
+        if _was_killed(daemon.pid) and not daemon.killed:
+            daemon.failures = 0  # by somebody else: no reason to have its readers wait
         delay = 0.0 if daemon.failures < _EARLY else min(0.1 * 2 ** (daemon.failures - _EARLY), 5.0)
         self._restart, self._next_start = daemon, time.monotonic() + delay
 
@@ -215,6 +217,15 @@ class Holder:
                 signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # it has ended just now, as the next turn sees
+
+
+def _was_killed(pid: int) -> bool:
+    """Whether a process has ended by SIGKILL; one that somebody else waits for may have."""
+    try:
+        _, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def make_namespace(mountpoint: str) -> None:
