@@ -44,7 +44,7 @@ help: ## list the targets
 # --- what must be there first -------------------------------------------------------------------------------------
 
 deps: ## install missing Debian packages and make the virtual environment
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 
 # The project and what it runs on.  python-prctl is compiled, hence the build group.
@@ -76,12 +76,12 @@ demo-systemd: ## boot a whole Debian with systemd as an unprivileged system cont
 # --- check it -----------------------------------------------------------------------------------------------------
 
 test: ## run everything that this machine can run
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 	@$(BIN)/python -m pytest $(TESTFLAGS)
 
 integration: ## run the integration tests, or one file of them: TESTPATH=/lifecycle
-	@tools/debian-packages base build test system
+	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 	@$(BIN)/python -m pytest $(if $(TESTPATH),tests/integration/test_$(patsubst /%,%,$(TESTPATH)).py,tests/integration) $(TESTFLAGS)
 
@@ -120,7 +120,7 @@ install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages a
 	    --program '$(PREFIX)/sbin/sysvisor-runc' --daemon '$(PREFIX)/sbin/sysvisor-fs' $(PACKAGES)
 	@$(PYTHON) -m sysvisor_runc.cli.docs build
 	@install -d '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)' '$(UNITDIR)'
-	@install -m 644 build/man/*.8 '$(MANDIR)/'
+	@install -m 644 build/man/*.8 docs/sysvisor-fs.8 '$(MANDIR)/'
 	@install -m 644 build/completions/sysvisor-runc.bash '$(BASHDIR)/sysvisor-runc'
 	@install -m 644 build/completions/_sysvisor-runc '$(ZSHDIR)/_sysvisor-runc'
 	@install -m 644 build/completions/sysvisor-runc.fish '$(FISHDIR)/sysvisor-runc.fish'
@@ -128,7 +128,7 @@ install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages a
 	@echo 'installed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
 
 uninstall: ## remove what install put there
-	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
+	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(MANDIR)/sysvisor-fs.8' '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
 	    '$(FISHDIR)/sysvisor-runc.fish' '$(UNITDIR)/sysvisor@.service'
 	@rm -rf '$(DESTDIR)$(LIBDIR)'
 	@echo 'removed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'

@@ -125,9 +125,11 @@ def _memory(keeper: Keeper, kept: dict[str, int]) -> tuple[Journal, Handles]:
 
 def _tree(name: str) -> Directory:
     try:
-        tree: Directory = importlib.import_module(name).build_tree()
+        module = importlib.import_module(name)
+        tree: Directory = module.build_tree()
     except ImportError as error:
         raise SysvisorError(f"tree {name!r}: {error}")
+    getattr(module, "prepare", bool)()  # what must be done before there are threads
     return tree
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _OWNED_V1 = (".", "cgroup.procs", "tasks")
 _OWNED_V2 = (".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
+_NO_LIMIT_V1 = "9223372036854771712"  # LONG_MAX in whole pages
 _THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
 
 
@@ -57,10 +58,21 @@ def _delegate_one(path: str, leaf: str, controller: str, uid: int, gid: int, mad
         made.append(leaf)
     except FileExistsError:
         pass
+    if controller == "memory":
+        _show_limit(path, leaf)
     if controller == UNIFIED:
         _give(leaf, _OWNED_V2, uid, gid)
     elif not _keep(path, leaf):
         _give(leaf, _OWNED_V1, uid, gid)
+
+
+def _show_limit(path: str, leaf: str) -> None:
+    """Repeat the memory limit in the leaf, where it adds nothing: those who watch init (containerd's shim, and with it
+    `docker stats`) read the limit of the cgroup that init is in.
+    """
+    limit = read_if_there(f"{path}/memory.limit_in_bytes") or ""
+    if len(limit) < len(_NO_LIMIT_V1):
+        write(f"{leaf}/memory.limit_in_bytes", limit)
 
 
 def _give(directory: str, files: tuple[str, ...], uid: int, gid: int) -> None:

@@ -269,7 +269,11 @@ class Manager:
             from sysvisor_runc.cgroup.refusal import refused
 
             raise refused(path, step, e) from None
-        if self.delegated and not self.v2 and (step.controller == "cpuset" or step.flat):
+        if (
+            self.delegated
+            and not self.v2
+            and (step.controller == "cpuset" or step.flat or step.file == "memory.limit_in_bytes")
+        ):
             from sysvisor_runc.cgroup.delegation import pass_on
 
             pass_on(path, step)

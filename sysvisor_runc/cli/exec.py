@@ -34,6 +34,10 @@ def run(options: Options) -> int:
         if not (status == "paused" and options.flag("ignore-paused")):
             lifecycle.require("exec", status, record["id"])
         init = process.open_init(record)
+        if "overlayWork" in record:
+            from sysvisor_runc.launch.coherence import refresh_both
+
+            refresh_both(record)
     wanted = _process(options, record)
     # Until the process is there to get them; then they are forwarded.
     hold_back()

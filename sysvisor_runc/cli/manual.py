@@ -40,6 +40,13 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "# sysvisor-runc delete web",
         "",
     ),
+    "doctor": (
+        "Looks at this host, by trying things where that leaves no trace: namespaces, ID-mapped mounts on each\n"
+        "kind of file system, overlays, cgroups, ranges of ids, and which container engines know of this\n"
+        "runtime. What is missing comes with what to do about it.",
+        "# sysvisor-runc doctor",
+        "0, or 1 if something is missing that system containers cannot do without.",
+    ),
     "events": (
         "Prints one JSON object per line: what the container uses at every interval, and a message whenever the\n"
         "kernel kills a process of it for want of memory, both as runc does. Where a supervisor looks after the\n"
@@ -64,6 +71,13 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "help": ("Shows the overview, or the help of one command.", "# sysvisor-runc help run", ""),
+    "install": (
+        "Adds this runtime to the configuration of container engines, under the name sysvisor-runc and with\n"
+        "the path by which it was called. What the file was before is kept beside it with the ending\n"
+        ".before-sysvisor-runc; doing it twice changes nothing, and --uninstall takes out what was put in.",
+        "# sysvisor-runc install --docker --dry-run\n# sysvisor-runc install --docker\n# systemctl restart docker",
+        "",
+    ),
     "kill": (
         "Sends a signal, by name or number, to the init process of the container. Without one that is SIGTERM, or\n"
         "what an init system takes for a request to shut down: SIGRTMIN+3 for systemd, SIGUSR2 for busybox. Flags\n"

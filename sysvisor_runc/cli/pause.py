@@ -19,5 +19,9 @@ def run(options: Options) -> int:
         record = entry.load()
         require("pause", observe(entry, record), entry.id)
         Manager(record["cgroup"]["paths"]).freeze()
+        if "overlayWork" in record:
+            from sysvisor_runc.launch.coherence import refresh_both
+
+            refresh_both(record)
     publish(options, "pause")
     return 0

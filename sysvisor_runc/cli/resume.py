@@ -18,6 +18,10 @@ def run(options: Options) -> int:
     with Store(options.globals.root).open(options.args[0]) as entry, entry.lock():
         record = entry.load()
         require("resume", observe(entry, record), entry.id)
+        if "overlayWork" in record:
+            from sysvisor_runc.launch.coherence import refresh_both
+
+            refresh_both(record)
         Manager(record["cgroup"]["paths"]).thaw()
     publish(options, "resume")
     return 0

@@ -157,6 +157,19 @@ _SPEC = (
     ("id-map", "m", TEXT, "'UID GID SIZE'", "", "map SIZE ids from 0 in the container to UID and GID on the host"),
 )  # fmt: skip
 
+_DOCTOR = (("json", "", BOOL, "", "", "print the findings as JSON"),)
+
+_INSTALL = (
+    ("docker", "", BOOL, "", "", "Docker: /etc/docker/daemon.json"),
+    ("containerd", "", BOOL, "", "", "containerd's CRI plugin: /etc/containerd/config.toml"),
+    ("podman", "", BOOL, "", "", "Podman: a file in /etc/containers/containers.conf.d"),
+    ("crio", "", BOOL, "", "", "CRI-O: a file in /etc/crio/crio.conf.d"),
+    ("default", "", BOOL, "", "", "make it the engine's default runtime as well"),
+    ("uninstall", "", BOOL, "", "", "take back what was told"),
+    ("dry-run", "", BOOL, "", "", "show the change and do nothing"),
+    ("config", "", TEXT, "FILE", "", "edit this file instead; for one engine at a time"),
+)  # fmt: skip
+
 _ID = "<container-id>"
 
 COMMANDS: dict[str, Command] = {
@@ -165,6 +178,7 @@ COMMANDS: dict[str, Command] = {
     "create": ("create a container, which waits for start", _ID, 1, 1, False, _CREATE),
     "delete": ("delete a container and all that it holds", _ID, 1, 1, False,
                (("force", "f", BOOL, "", "", "kill the container first if it runs; succeed if there is none"),)),
+    "doctor": ("look at what this host supports, and say how to get what is missing", "", 0, 0, False, _DOCTOR),
     "events": ("show what a container uses and what happens to it", f"[{_ID}]", 0, 1, False,
                (("interval", "", DURATION, "DURATION", "5s", "time between two reports of usage"),
                 ("stats", "", BOOL, "", "", "report usage once and return"),
@@ -176,6 +190,7 @@ COMMANDS: dict[str, Command] = {
     "features": ("show what this runtime supports, as JSON", "", 0, 0, False, ()),
     "help": ("show help on a command", "[command]", 0, 1, False, ()),
     "init": ("", "", 0, -1, True, ()),
+    "install": ("tell a container engine about this runtime, or take it back", "", 0, 0, False, _INSTALL),
     "kill": ("send a signal, by default the one that stops it, to the container's init", f"{_ID} [signal]", 1, 2, True,
              (("all", "a", BOOL, "", "", ""),)),
     "list": ("list the containers under --root", "", 0, 0, False,

@@ -11,6 +11,7 @@ from sysvisor_runc.kernel.syscall import buffer, c_path, syscall
 CGROUP_SUPER_MAGIC = 0x27E0EB
 CGROUP2_SUPER_MAGIC = 0x63677270
 DEVPTS_SUPER_MAGIC = 0x1CD1
+OVERLAYFS_SUPER_MAGIC = 0x794C7630
 PROC_SUPER_MAGIC = 0x9FA0
 
 _SIZE = 120  # struct statfs on 64-bit architectures; f_type is its first word

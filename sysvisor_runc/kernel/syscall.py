@@ -52,7 +52,7 @@ _X86_64 = {
     "prlimit64": 302, "name_to_handle_at": 303, "open_by_handle_at": 304, "setns": 308, "sched_setattr": 314,
     "seccomp": 317, "bpf": 321, "execveat": 322, "memfd_create": 319, "quotactl": 179, "chroot": 161, "chdir": 80,
     "rt_sigaction": 13, "rt_sigprocmask": 14, "socket": 41, "fcntl": 72, "getpid": 39, "statfs": 137, "fstatfs": 138,
-    "fchownat": 260,
+    "fchownat": 260, "setfsuid": 122, "setfsgid": 123,
 }  # fmt: skip
 _AARCH64 = {
     "read": 63, "write": 64, "close": 57, "ppoll": 73, "ioctl": 29, "dup3": 24, "sendmsg": 211, "clone": 220,
@@ -64,7 +64,7 @@ _AARCH64 = {
     "execveat": 281, "memfd_create": 279, "quotactl": 60, "chroot": 51, "chdir": 49,
     "rt_sigaction": 134, "rt_sigprocmask": 135,
     "socket": 198, "fcntl": 25, "getpid": 172, "statfs": 43, "fstatfs": 44,
-    "fchownat": 54,
+    "fchownat": 54, "setfsuid": 151, "setfsgid": 152,
 }  # fmt: skip
 
 NUMBERS = _COMMON | {"x86_64": _X86_64, "aarch64": _AARCH64}.get(MACHINE, {})

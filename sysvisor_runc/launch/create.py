@@ -15,7 +15,7 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
 from sysvisor_runc.errors import SpecError, reason
 from sysvisor_runc.kernel import capability
-from sysvisor_runc.kernel.namespaces import CLONE_NEWTIME, CLONE_NEWUSER
+from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, CLONE_NEWTIME, CLONE_NEWUSER
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch import limits, notes, trees
 from sysvisor_runc.launch.clone import clone_child
@@ -284,9 +284,17 @@ class Launch:
 
             self.plan.child.own_trees = leave_to_child(self.plan.trees)
             return
+        if self.plan.overlay is not None:
+            from sysvisor_runc.launch.overlay import plan_work
+
+            plan_work(self.plan.overlay, self.entry, self.undo)
         early = None if unit is None else unit.early_trees(self.plan.trees, self.manager)
         self.opened = trees.open_trees(self.plan.trees, early)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
+        if self.plan.network_sysctl:
+            from sysvisor_runc.launch.foreign import write_network_sysctl
+
+            write_network_sysctl(dict(self.plan.join)[CLONE_NEWNET], self.plan.network_sysctl)
         if self.plan.child.new_user:
             self._lock_trees(self.opened)
 
@@ -490,6 +498,10 @@ class Launch:
             for entry in (self.spec.get("linux") or {}).get("namespaces") or ()
         }
         record["intelRdt"] = self.rdt
+        if self.plan.overlay is not None:
+            from sysvisor_runc.launch.overlay import record_overlay
+
+            record_overlay(record, self.plan.overlay, self.opened[self.plan.child.rootfs_tree])
         if self.fs is not None:
             record["sysvisorFs"] = self.fs.record
         if self.traits is not None and self.traits.init_kind != "program":

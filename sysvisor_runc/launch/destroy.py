@@ -103,6 +103,10 @@ def dismantle(record: Record, connect: Connect, *, force: bool) -> None:
         from sysvisor_runc.launch.rdt import remove_rdt
 
         remove_rdt(intel_rdt)
+    if "overlayWork" in record:
+        from sysvisor_runc.launch.overlay import remove_work
+
+        remove_work(record["overlayWork"])
 
 
 def destroy_unrecorded(entry: Entry, connect: Connect, serve_fs_agent: Serve | None = None) -> None:

@@ -63,6 +63,10 @@ def remove_leftovers(
             from sysvisor_runc.launch.rdt import remove_rdt
 
             remove_rdt(word)
+        if kind == "overlay":
+            from sysvisor_runc.launch.overlay import remove_work
+
+            remove_work(word)
     subid.free(entry.path, None)
 
 

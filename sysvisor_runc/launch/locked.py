@@ -13,16 +13,14 @@ from __future__ import annotations
 import os
 import stat
 
-from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.kernel import mount as m
-from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, CLONE_NEWUSER, clone3, unshare
-from sysvisor_runc.kernel.pidfd import pidfd_getfd
+from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
+from sysvisor_runc.launch.shelf import put, with_shelf
 from sysvisor_runc.launch.trees import idmap_trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
 
     from sysvisor_runc.child.mounts import Attributes
     from sysvisor_runc.plan.mounts import Tree
@@ -77,28 +75,10 @@ def lock_trees(trees: Sequence[Tree], opened: dict[int, int], wanted: list[int])
     Raises:
         LaunchError: the kernel refuses.
     """
-    report = os.pipe()
-    release = os.pipe()
-    pid, pidfd = clone3(CLONE_NEWNS)
-    if pid == 0:
-        os.close(release[1])
-        _copy_and_wait(trees, opened, wanted, report[1], release[0])
-    os.close(report[1])
-    os.close(release[0])
-    try:
-        answer = _read_all(report[0]).decode("utf-8", "surrogateescape")
-        word, _, rest = answer.partition(" ")
-        if word != "copied":
-            raise LaunchError(f"lock the flags of bind mounts: {rest or 'the helper ended unexpectedly'}")
-        for number, fd in zip(wanted, map(int, rest.split()), strict=True):
-            copy = pidfd_getfd(pidfd, fd)
-            os.close(opened[number])
-            opened[number] = copy
-    finally:
-        os.close(report[0])
-        os.close(release[1])
-        os.close(pidfd)
-        os.waitpid(pid, 0)
+    copies = with_shelf("lock the flags of bind mounts", lambda shelf: _copies(shelf, trees, opened, wanted))
+    for number, copy in zip(wanted, copies, strict=True):
+        os.close(opened[number])
+        opened[number] = copy
 
 
 def _is_restricted(tree: Tree, fd: int) -> bool:
@@ -113,36 +93,13 @@ def _is_restricted(tree: Tree, fd: int) -> bool:
     return tree.recursive and stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
-def _copy_and_wait(
-    trees: Sequence[Tree], opened: dict[int, int], wanted: list[int], report: int, release: int
-) -> NoReturn:
-    """The helper: tell the numbers of the copies on `report` and keep them open until `release` closes."""
-    try:
-        copies = _copies(trees, opened, wanted)
-        os.write(report, f"copied {' '.join(map(str, copies))}".encode())
-        os.close(report)
-        os.read(release, 1)
-    except OSError as error:
-        text = str(error) if hasattr(error, "call") else reason(error)
-        os.write(report, f"failed {text}".encode("utf-8", "surrogateescape"))
-    finally:
-        os._exit(0)
-
-
-def _copies(trees: Sequence[Tree], opened: dict[int, int], wanted: list[int]) -> list[int]:
+def _copies(shelf: int, trees: Sequence[Tree], opened: dict[int, int], wanted: list[int]) -> list[int]:
     """Attach the trees in a directory of this mount namespace, set their flags, cross the border, clone them there."""
-    m.mount(None, "/", None, m.MS_PRIVATE | m.MS_REC)
-    shelf = _new_tmpfs()
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    _attach(shelf, root)
     for number in wanted:
         attributes = trees[number].attributes
         if attributes is not None:
             _restrict(opened[number], attributes)
-        _attach(opened[number], _place(shelf, str(number), opened[number]))
-    # A process whose root is mounted over counts as one in a chroot, which may make no user namespace.
-    os.fchdir(shelf)
-    os.chroot(".")
+        put(shelf, str(number), opened[number])
     unshare(CLONE_NEWUSER | CLONE_NEWNS)
     flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
     return [
@@ -156,31 +113,3 @@ def _restrict(tree: int, attributes: Attributes) -> None:
     for flags, wanted in ((0, attributes.set), (m.AT_RECURSIVE, attributes.set_tree)):
         if wanted & _RESTRICTING:
             m.mount_setattr(tree, "", flags | m.AT_EMPTY_PATH, attr_set=wanted & _RESTRICTING)
-
-
-def _new_tmpfs() -> int:
-    context = m.fsopen("tmpfs")
-    m.fsconfig(context, m.FSCONFIG_SET_STRING, "mode", "755")
-    m.fsconfig(context, m.FSCONFIG_CMD_CREATE)
-    return m.fsmount(context)
-
-
-def _place(shelf: int, name: str, tree: int) -> int:
-    """An empty file or directory to mount `tree` on, open (O_PATH)."""
-    if stat.S_ISDIR(os.fstat(tree).st_mode):
-        os.mkdir(name, 0o755, dir_fd=shelf)
-    else:
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=shelf))
-    return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=shelf)
-
-
-def _attach(tree: int, destination: int) -> None:
-    flags = m.MOVE_MOUNT_F_EMPTY_PATH | m.MOVE_MOUNT_T_EMPTY_PATH
-    m.move_mount(tree, "", destination, "", flags)
-
-
-def _read_all(fd: int) -> bytes:
-    data = b""
-    while part := os.read(fd, 65536):
-        data += part
-    return data

@@ -18,8 +18,8 @@ NAME = "launching"
 
 
 def note(entry: Entry, kind: str, *words: str) -> None:
-    """Append notes of one kind: `cgroup` (key and path), `delegated`, `init` (pid and start time), `rdt` (path), `unit`
-    or `user-unit` (name), `fs` (gRPC address).
+    """Append notes of one kind: `cgroup` (key and path), `delegated`, `init` (pid and start time), `overlay` (its work
+    directory), `rdt` (path), `unit` or `user-unit` (name), `fs` (gRPC address).
 
     Raises:
         StateError: the state directory cannot be written to.

@@ -42,6 +42,10 @@ def start(entry: Entry, record: Record) -> None:
     if declared.get("startContainer"):
         _run_start_hooks(entry, record, declared)
     _start_and_await_execve(entry, fifo)
+    if "overlayWork" in record:
+        from sysvisor_runc.launch.coherence import refresh_both
+
+        refresh_both(record)
     reached("started")
     os.unlink(Entry.FIFO, dir_fd=entry.dirfd)
     record["status"] = "running"

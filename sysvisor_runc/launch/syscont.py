@@ -13,7 +13,7 @@ from sysvisor_runc.child import paths
 from sysvisor_runc.errors import LaunchError, SpecError, reason
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
-from sysvisor_runc.kernel.statfs import fstatfs
+from sysvisor_runc.kernel.statfs import OVERLAYFS_SUPER_MAGIC, fstatfs
 from sysvisor_runc.launch.steps import reached
 from sysvisor_runc.plan.namespaces import NAMESPACES
 from sysvisor_runc.syscont import facts as wanted
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.store import Entry
     from sysvisor_runc.syscont.traits import Traits
 
+CAP_SYS_ADMIN = 21
 CAP_MKNOD = 27
+_NS_GET_USERNS = 0xB701
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -122,7 +124,7 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
         return HostFacts(
             request.container_id,
             rootfs,
-            _path_facts(root),
+            _rootfs_facts(root),
             kernel=wanted.kernel_version(release),
             capabilities=capget()[0],
             cap_names=capability.NAMES[: capability.last_cap() + 1],
@@ -133,6 +135,7 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
             joined_ids=_joined_ids(spec),
             namespaces=_namespaces(),
             ns_shared={path: _is_shared(path) for path in wanted.paths_to_probe(spec)},
+            ns_ours={path: _is_ours(path) for path in wanted.paths_to_probe(spec)},
             sources=sources,
             destinations={path: _resolve(root, path) for path in wanted.destinations_to_probe(spec)},
             args0=_find_program(root, spec["process"]),
@@ -186,6 +189,15 @@ def _path_facts(fd: int) -> PathFacts:
     return PathFacts(fstatfs(fd), status.st_uid, status.st_gid, device=device)
 
 
+def _rootfs_facts(root: int) -> PathFacts:
+    found = _path_facts(root)
+    if found.magic == OVERLAYFS_SUPER_MAGIC and capget()[0] >> CAP_SYS_ADMIN & 1:
+        from sysvisor_runc.launch.layers import find_layers
+
+        found.layers = find_layers(root)
+    return found
+
+
 def _probe(path: str) -> PathFacts:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -237,6 +249,24 @@ def _is_shared(path: str) -> bool:
         if error.filename == path:
             raise LaunchError(f"namespace {path!r}: {reason(error)}") from error
     return False
+
+
+def _is_ours(path: str) -> bool:
+    """Whether our own user namespace owns the namespace at `path` (ioctl_ns(2), Linux 4.9)."""
+    from fcntl import ioctl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            owner = ioctl(fd, _NS_GET_USERNS)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(owner), os.stat("/proc/self/ns/user"))
+    finally:
+        os.close(owner)
 
 
 def _resolve(root: int, path: str) -> str:

@@ -25,7 +25,9 @@ def open_trees(trees: Sequence[Tree], numbers: Sequence[int] | None = None) -> d
     for number in range(len(trees)) if numbers is None else numbers:
         tree = trees[number]
         try:
-            opened[number] = _make(tree) if hasattr(tree, "nodes") else _open(tree)
+            opened[number] = _make(tree) or clone_tree(
+                tree.path, recursive=tree.recursive, propagation=tree.propagation
+            )
         except OSError as error:
             close_trees(opened)
             hint = "the path is on the host; make it first" if error.errno == 2 else None
@@ -33,14 +35,21 @@ def open_trees(trees: Sequence[Tree], numbers: Sequence[int] | None = None) -> d
     return opened
 
 
-def _open(tree: Tree) -> int:
-    return clone_tree(tree.path, recursive=tree.recursive, propagation=tree.propagation)
-
-
 def _make(tree: Tree) -> int:
-    from sysvisor_runc.launch.nodes import make_node_tree
+    """A tree of a kind that the host makes rather than finds; 0 for all others."""
+    if hasattr(tree, "nodes"):
+        from sysvisor_runc.launch.nodes import make_node_tree
 
-    return make_node_tree(tree)  # type: ignore[arg-type]  # it has nodes
+        return make_node_tree(tree)  # type: ignore[arg-type]  # it has nodes
+    if hasattr(tree, "layers"):
+        from sysvisor_runc.launch.overlay import make_overlay_tree
+
+        return make_overlay_tree(tree)  # type: ignore[arg-type]  # it has layers
+    if hasattr(tree, "namespace"):
+        from sysvisor_runc.launch.foreign import make_foreign_tree
+
+        return make_foreign_tree(tree)  # type: ignore[arg-type]  # it has a namespace
+    return 0
 
 
 def close_trees(opened: dict[int, int]) -> None:

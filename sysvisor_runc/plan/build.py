@@ -91,6 +91,10 @@ def build(spec: Spec, facts: Facts) -> Plan:
     child.hostname = spec.get("hostname") or ""
     child.domainname = spec.get("domainname") or ""
     child.sysctl = [(_sysctl_path(key), value) for key, value in (linux.get("sysctl") or {}).items()]
+    if plan.clone_flags & ns.CLONE_NEWUSER and ns.CLONE_NEWNET in dict(plan.join):
+        from sysvisor_runc.plan.foreign import set_from_host
+
+        set_from_host(plan, syscont=facts.traits is not None)
     child.no_pivot = facts.no_pivot
     plan.intel_rdt = linux.get("intelRdt")
     plan.net_devices = {name: d.get("name") or name for name, d in (linux.get("netDevices") or {}).items()}
@@ -144,10 +148,7 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     )
     mounts.in_userns = child.new_user
     mounts.rootfs = plan.rootfs.rstrip("/")
-    # pivot_root(2) takes no shared mount: the root itself is made shared once it is the root.
-    root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=default or m.MS_SLAVE)
-    if facts.traits is not None and facts.traits.rootfs_idmap:
-        root.idmap = "container"
+    root = _root_tree(plan, facts.traits, default or m.MS_SLAVE)
     child.rootfs = plan.rootfs
     child.rootfs_tree = mounts.tree(root)
     entries = [(mount, f"mounts[{index}]") for index, mount in enumerate(spec.get("mounts") or ())]
@@ -159,15 +160,11 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
         entries, by_daemon, deferred = split(entries, traits)
     for mount, where in entries:
         mounts.add(mount, where)
-    if (child.new_mount or mounts.operations) and not mounts.has_dev_bind:
-        covered = {clean(mount["destination"]) for mount in spec.get("mounts") or ()}
-        devices = linux.get("devices") or []
-        bind = child.new_user or not facts.may_mknod
-        mounts.operations += device_operations(devices, bind=bind, mounted=covered)
-        if facts.traits is not None and facts.traits.host_nodes and plan.uid_mappings:
-            from sysvisor_runc.plan.nodes import make_on_host
+    _devices(plan, mounts, spec, facts)
+    if plan.clone_flags & ns.CLONE_NEWUSER and plan.join:
+        from sysvisor_runc.plan.foreign import mount_from_host
 
-            make_on_host(mounts, plan.uid_mappings, plan.gid_mappings)
+        mount_from_host(plan, mounts)
     if traits is not None:
         _interface(mounts, traits)
         if by_daemon:
@@ -187,6 +184,34 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
         child.root_propagation = m.MS_SHARED | m.MS_REC
     plan.trees = mounts.trees
     plan.inner_trees = mounts.inner_trees
+
+
+def _root_tree(plan: Plan, traits: Traits | None, propagation: int) -> Tree:
+    """The root file system, as one mount or as layers."""
+    # pivot_root(2) takes no shared mount: the root itself is made shared once it is the root.
+    root = Tree(plan.rootfs, recursive=True, where="root.path", propagation=propagation)
+    if traits is not None and traits.rootfs_idmap:
+        root.idmap = "container"
+    if traits is not None and traits.rootfs_layers is not None:
+        from sysvisor_runc.plan.overlay import overlay_tree
+
+        root = plan.overlay = overlay_tree(plan, traits, root.propagation)
+    return root
+
+
+def _devices(plan: Plan, mounts: MountPlan, spec: Spec, facts: Facts) -> None:
+    """The nodes of /dev, unless /dev is all somebody else's."""
+    child = plan.child
+    if not (child.new_mount or mounts.operations) or mounts.has_dev_bind:
+        return
+    covered = {clean(mount["destination"]) for mount in spec.get("mounts") or ()}
+    devices = (spec.get("linux") or {}).get("devices") or []
+    bind = child.new_user or not facts.may_mknod
+    mounts.operations += device_operations(devices, bind=bind, mounted=covered)
+    if facts.traits is not None and facts.traits.host_nodes and plan.uid_mappings:
+        from sysvisor_runc.plan.nodes import make_on_host
+
+        make_on_host(mounts, plan.uid_mappings, plan.gid_mappings)
 
 
 def _once(paths: list[str] | None) -> list[str]:

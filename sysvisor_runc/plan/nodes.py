@@ -49,12 +49,12 @@ def make_on_host(mounts: MountPlan, uids: Sequence[IDMapping], gids: Sequence[ID
     assert isinstance(dev, FilesystemMount)
     others = [op.destination for op in mounts.operations if isinstance(op, FilesystemMount | BindMount)]
     below = tuple(f"{path}/" for path in others if path.startswith(DEV + "/"))
-    tree = NodeTree(dev.options, (_outside(uids, 0), _outside(gids, 0)))
+    tree = NodeTree(dev.options, (outside(uids, 0), outside(gids, 0)))
     kept = []
     for operation in mounts.operations:
         if isinstance(operation, MakeDevice) and _fits(operation, below):
             kind = 0o060000 if operation.kind == "b" else 0o020000
-            owner = _outside(uids, operation.uid), _outside(gids, operation.gid)
+            owner = outside(uids, operation.uid), outside(gids, operation.gid)
             path = operation.path[len(DEV) + 1 :]
             tree.nodes.append((path, kind | operation.mode, operation.major, operation.minor, *owner))
         else:
@@ -76,9 +76,9 @@ def _fits(device: MakeDevice, below: tuple[str, ...]) -> bool:
     return device.kind in ("c", "u", "b") and device.path.startswith(DEV + "/") and not device.path.startswith(below)
 
 
-def _outside(mappings: Sequence[IDMapping], number: int) -> int:
+def outside(mappings: Sequence[IDMapping], number: int) -> int:
     """The host's id for one inside; for one that is not mapped, that of root."""
     for mapping in mappings:
         if mapping["containerID"] <= number < mapping["containerID"] + mapping["size"]:
             return number - mapping["containerID"] + mapping["hostID"]
-    return _outside(mappings, 0) if number else 0
+    return outside(mappings, 0) if number else 0

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.child.hook import Hook
     from sysvisor_runc.child.plan import ChildPlan
     from sysvisor_runc.plan.mounts import Tree
+    from sysvisor_runc.plan.overlay import OverlayTree
     from sysvisor_runc.plan.seccomp import Filter
     from sysvisor_runc.spec.types import IDMapping, IntelRdt, IOPriority, Scheduler
 
@@ -37,6 +38,8 @@ class Plan:
         down to it again.
     hooks: kind to hooks in order.
     net_devices: host name to name in the container.
+    network_sysctl: (name below /proc/sys, value) that the host sets in the network namespace that is joined.
+    overlay: the root's tree where the host mounts its layers anew.
     delegate: the container's root owns a cgroup below its limits: (uid, gid) on the host.
     """
 
@@ -52,8 +55,10 @@ class Plan:
         "io_priority",
         "join",
         "net_devices",
+        "network_sysctl",
         "oom_score_adj",
         "oom_score_adj_min",
+        "overlay",
         "rlimits",
         "rootfs",
         "scheduler",
@@ -79,9 +84,11 @@ class Plan:
         self.oom_score_adj_min: int | None = None
         self.hooks: dict[str, list[Hook]] = {}
         self.net_devices: dict[str, str] = {}
+        self.network_sysctl: list[tuple[str, str]] = []
         self.scheduler: Scheduler | None = None
         self.io_priority: IOPriority | None = None
         self.intel_rdt: IntelRdt | None = None
+        self.overlay: OverlayTree | None = None
         self.delegate: tuple[int, int] | None = None
         self.seccomp: Filter | None = None
 
@@ -92,6 +99,9 @@ class Plan:
             host.append("delegate a cgroup to {}:{}".format(*self.delegate))
         host += [tree.describe() for tree in self.trees]
         host += [f"join the {names(nstype)} namespace {path}" for nstype, path in self.join]
+        host += [
+            f"set {path.replace('/', '.')} = {value} in the network namespace" for path, value in self.network_sysctl
+        ]
         host.append(f"clone3 with new namespaces: {names(self.clone_flags) or 'none'}")
         for kind, mappings in (("uid", self.uid_mappings), ("gid", self.gid_mappings)):
             host += [f"map {kind} {m['containerID']} {m['hostID']} {m['size']}" for m in mappings]

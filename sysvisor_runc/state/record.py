@@ -62,7 +62,9 @@ if TYPE_CHECKING:
         `status` is the last transition that a command made; whether the container is paused or stopped is never
         stored but observed. `initStart` is in clock ticks since boot, `initHandle` the pidfd's file handle in hex,
         `stopSignal` is what asks init for an orderly end where SIGTERM does not, `initKind` which kind of init system
-        that is ("systemd", "init"); both are absent from a container that runs a mere program.
+        that is ("systemd", "init"); both are absent from a container that runs a mere program. `overlayWork` is the
+        work directory made for an overlay whose layers were mounted anew ("" for a read-only one), `overlayDevice` its
+        st_dev.
         `created` UTC as Go prints RFC 3339 with nanoseconds, `namespaces` maps a type to a path under /proc, `spec`
         is the configuration after conversion: what the container was really made from.
         """
@@ -89,6 +91,8 @@ if TYPE_CHECKING:
         sysvisorFs: NotRequired[FsRecord]
         initKind: NotRequired[str]
         stopSignal: NotRequired[int]
+        overlayWork: NotRequired[str]
+        overlayDevice: NotRequired[int]
 
 
 def new_record(

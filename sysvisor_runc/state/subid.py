@@ -130,6 +130,13 @@ def free(directory: str, subid: SubidRecord | None, *, registry: str = "") -> No
                 held.unlink(name)
 
 
+def usage(*, user: str = USER, registry: str = "") -> tuple[int, int]:
+    """How many ranges there are, and how many of them are recorded as taken. Raises StateError."""
+    path = registry or registry_path()
+    taken = len(os.listdir(path)) if os.path.isdir(path) else 0
+    return len(_Slots(*_configured(user))), taken
+
+
 def _choose(held: _Registry, slots: _Slots, directory: str) -> tuple[int, int] | None:
     """The first free slot from the place that the directory's name hashes to, or the one that it already has."""
     count = len(slots)

@@ -15,6 +15,8 @@ def describe(spec: Spec, traits: Traits) -> list[str]:
     for kind, mappings in (("uids", linux.get("uidMappings", ())), ("gids", linux.get("gidMappings", ()))):
         lines += [f"{kind} {entry['containerID']} {entry['hostID']} {entry['size']}" for entry in mappings]
     how = "id-mapped" if traits.rootfs_idmap else "chowned" if traits.chown_rootfs else "as it is"
+    if traits.rootfs_layers is not None:
+        how = f"{len(traits.rootfs_layers.paths())} layers id-mapped"
     lines.append(_joined("rootfs", spec["root"]["path"], how, "read-only" if spec["root"].get("readonly") else ""))
     lines += [_mount(mount) for mount in spec.get("mounts", ())]
     lines += [f"device {device['path']}" for device in linux.get("devices", ())]

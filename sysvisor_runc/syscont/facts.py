@@ -11,6 +11,7 @@ from posixpath import normpath
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.spec.types import Mount, Spec
+    from sysvisor_runc.syscont.layers import Layers
 
 # Directories whose presence in the rootfs decides whether the host's are shown there; see `HostFacts.rootfs_dirs`.
 ROOTFS_DIRS = ("/lib", "/usr/src")
@@ -24,7 +25,7 @@ SHIFT_SIZE = 65536  # ids per container: the kernel's "nobody" (65534) must be m
 class PathFacts:
     """A host path: the rootfs, or the source of a bind mount."""
 
-    __slots__ = ("device", "gid", "idmap", "magic", "submounts", "uid")
+    __slots__ = ("device", "gid", "idmap", "layers", "magic", "submounts", "uid")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class PathFacts:
         device: bool = False,  # it is a character or block device
         idmap: bool | None = None,  # an ID-mapped mount of it was seen to work, or not; None: nobody tried
         submounts: tuple[int, ...] = (),  # statfs types of what is mounted below it
+        layers: Layers | None = None,  # of an overlay that is mounted right there
     ) -> None:
         self.magic = magic
         self.uid = uid
@@ -42,6 +44,7 @@ class PathFacts:
         self.device = device
         self.idmap = idmap
         self.submounts = submounts
+        self.layers = layers
 
 
 class HostFacts:
@@ -66,6 +69,7 @@ class HostFacts:
         "machine_devices",
         "may_mknod",
         "namespaces",
+        "ns_ours",
         "ns_shared",
         "oom_score_adj",
         "os_release",
@@ -95,6 +99,7 @@ class HostFacts:
         joined_ids: tuple[int, int, int] | None = None,  # the same of a user namespace that the spec gives by path
         namespaces: frozenset[str] | None = None,  # OCI types that this kernel has; None: all
         ns_shared: dict[str, bool] | None = None,  # for paths_to_probe: it is the caller's own (same st_dev, st_ino)
+        ns_ours: dict[str, bool] | None = None,  # likewise: the caller's user namespace owns it
         sources: dict[str, PathFacts] | None = None,  # for sources_to_probe and host_paths
         destinations: dict[str, str] | None = None,  # for destinations_to_probe: path in the rootfs, symlinks followed
         args0: str | None = None,  # process.args[0] in the rootfs, symlinks followed; None: not there
@@ -117,10 +122,9 @@ class HostFacts:
         self.oom_score_adj = oom_score_adj
         self.rlimits = rlimits or {}
         self.id_range, self.own_ids, self.joined_ids = id_range, own_ids, joined_ids
-        self.namespaces, self.ns_shared = namespaces, ns_shared or {}
+        self.namespaces, self.ns_shared, self.ns_ours = namespaces, ns_shared or {}, ns_ours or {}
         self.sources, self.destinations = sources or {}, destinations or {}
-        self.host_paths = host_paths
-        self.rootfs_dirs = rootfs_dirs
+        self.host_paths, self.rootfs_dirs = host_paths, rootfs_dirs
         self.filesystems = filesystems
         self.cgroup, self.fs_mountpoint = cgroup, fs_mountpoint
         self.os_release = os_release

@@ -32,7 +32,7 @@ def convert_namespaces(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
                 f"a system container cannot share the {kind} namespace with the host",
                 hint=f'add {{"type": "{kind}"}}; {_PLAIN_HINT}',
             )
-    _check_paths(given, facts)
+    _check_paths(given, facts, traits)
     known = facts.namespaces
     if known is not None and "user" not in known:
         raise SpecError(
@@ -47,7 +47,7 @@ def convert_namespaces(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     return {**spec, "linux": {**linux, "namespaces": given + added}} if added else spec
 
 
-def _check_paths(given: list[Namespace], facts: HostFacts) -> None:
+def _check_paths(given: list[Namespace], facts: HostFacts, traits: Traits) -> None:
     joins_user = any(ns["type"] == "user" and ns.get("path") for ns in given)
     for index, ns in enumerate(given):
         path = ns.get("path")
@@ -62,7 +62,12 @@ def _check_paths(given: list[Namespace], facts: HostFacts) -> None:
             )
         if ns["type"] == "network" and not joins_user:
             # A network namespace obeys the user namespace that made it: from another one, neither its devices can be
-            # configured nor can sysfs be mounted (EPERM).
+            # configured nor can sysfs be mounted (EPERM). Where it is ours the host does the latter, see plan.foreign.
+            if facts.ns_ours.get(path):
+                traits.warnings.append(
+                    f"{where}: the network belongs to the host: devices, routes and filters cannot be changed inside"
+                )
+                continue
             raise SpecError(
                 where,
                 f"joining the network namespace {path!r} means joining the user namespace that owns it",

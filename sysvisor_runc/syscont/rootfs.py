@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def convert_rootfs(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
-    """Decide between as it is, an ID-mapped mount and, where that was allowed, chown. Changes traits only.
+    """Decide between as it is, an ID-mapped mount of it or of its layers and, where that was allowed, chown.
+
+    Changes traits only.
 
     Raises SpecError with the reason where none of them works.
     """
@@ -39,7 +41,15 @@ def convert_rootfs(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     if facts.uid_shift == "chown":
         traits.chown_rootfs = True
         return spec
-    problem = why_not(rootfs.magic, facts.kernel, rootfs.idmap)
+    if rootfs.layers is not None:
+        from sysvisor_runc.syscont.layers import why_not_layers
+
+        problem = why_not_layers(rootfs.layers, facts.kernel)
+        if problem is None:
+            traits.rootfs_layers = rootfs.layers
+            return spec
+    else:
+        problem = why_not(rootfs.magic, facts.kernel, rootfs.idmap)
     # A file system that the table has never heard of gets its chance: mount_setattr(2) knows better.
     if problem is None or (rootfs.idmap is None and not is_known(rootfs.magic)):
         traits.rootfs_idmap = True

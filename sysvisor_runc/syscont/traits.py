@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysvisor_runc.syscont.layers import Layers
     from sysvisor_runc.syscont.settings import Settings
 
 
@@ -28,6 +29,7 @@ class Traits:
         "oom_score_adj_min",
         "readonly_paths",
         "rootfs_idmap",
+        "rootfs_layers",
         "run_host_files",
         "run_host_nodes",
         "settings",
@@ -43,8 +45,9 @@ class Traits:
         self.stop_signal: int | None = None
         # Host (uid, gid, size) of the container's 0; None where a joined user namespace hides it.
         self.ids: tuple[int, int, int] | None = None
-        # How the rootfs gets its owners; neither where they fit already.
+        # How the rootfs gets its owners; none of these where they fit already. Layers: it is mounted anew from them.
         self.rootfs_idmap = False
+        self.rootfs_layers: Layers | None = None
         self.chown_rootfs = False
         # The container owns a cgroup below its limits.
         self.delegate_cgroup = False

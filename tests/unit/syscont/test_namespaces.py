@@ -54,6 +54,14 @@ def test_another_containers_network_needs_its_user_namespace() -> None:
     assert "cgroup" in types([*given, {"type": "user", "path": "/proc/9/ns/user"}])
 
 
+def test_a_network_of_the_hosts_making() -> None:
+    """One that the caller's user namespace owns, as Podman makes it, may be joined; what that lacks is a warning."""
+    given, traits = required(network="/run/netns/x"), sample.traits()
+    facts = sample.facts(ns_ours={"/run/netns/x": True})
+    convert_namespaces(sample.spec(linux={"namespaces": given}), facts, traits)
+    assert "cannot be changed inside" in traits.warnings[0]
+
+
 def test_other_namespaces_may_be_joined() -> None:
     """A pod's ipc namespace is no concern of ours."""
     assert types(required(ipc="/proc/9/ns/ipc"))

@@ -1,0 +1,134 @@
+"""containerd drives our runtime through its shim, by `ctr`."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import tarfile
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import leaks
+from tests.support.clients import Client, image_tar, private_daemon, program, remove_cgroups, wrapper
+from tests.support.runtime import wait_until
+
+pytestmark = [pytest.mark.slow]
+
+IMAGE = "docker.io/local/box:latest"
+CONFIG = """version = 2
+root = "{0}/root"
+state = "{0}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{0}/containerd.sock"
+"""
+
+
+class Ctr:
+    """`ctr` with containers of one mode."""
+
+    def __init__(self, client: Client, mode: str) -> None:
+        self.client = client
+        self.mode = mode
+
+    def __call__(self, *args: str, check: bool = True) -> str:
+        return self.client(*args, check=check).stdout.strip()
+
+    def options(self, name: str, *args: str) -> list[str]:
+        binary = str(wrapper(self.client.directory, self.mode))
+        cgroup = f"/{self.client.token}/{name}"
+        return ["run", "--runc-binary", binary, "--cgroup", cgroup, *args, IMAGE, name]
+
+    def run(self, *args: str, sh: str) -> str:
+        """Run a shell script in a container to its end; what it prints."""
+        return self("run", "--rm", *self.options(self.client.name(), *args)[1:], "sh", "-c", sh)
+
+    def start(self, *args: str, sh: str) -> str:
+        name = self.client.name()
+        self(*self.options(name, "-d", *args), "sh", "-c", sh)
+        return name
+
+    def status(self, name: str) -> str:
+        return next((line.split()[2] for line in self("task", "ls").split("\n") if line.startswith(name)), "")
+
+    def remove(self, name: str) -> None:
+        self("task", "rm", "--force", name, check=False)
+        self("container", "rm", name)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    directory = tmp_path_factory.mktemp("containerd")
+    for path in (directory, *directory.parents[:2]):
+        path.chmod(0o755)
+    client = Client(directory, program("ctr", "containerd"), "-a", f"{directory}/containerd.sock")
+    (directory / "config.toml").write_text(CONFIG.format(directory))
+    argv = [program("containerd", "containerd"), "-c", str(directory / "config.toml")]
+    with private_daemon(argv, directory / "daemon.log"):
+        wait_until(lambda: client("version", check=False).returncode == 0, 60, "containerd")
+        client("image", "import", str(docker_archive(directory)))
+        yield client
+        for name in client.out("container", "ls", "-q").split():
+            client("task", "rm", "--force", name, check=False)
+            client("container", "rm", name, check=False)
+    remove_cgroups(client.token)
+    assert [line for line in leaks.processes(client.token, directory) if "unshare" not in line] == []
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def docker_archive(directory: pathlib.Path) -> pathlib.Path:
+    """The image as `docker save` writes it: two layers, a configuration and a manifest."""
+    layer = image_tar(directory)
+    top = directory / "archive"
+    top.mkdir()
+    shutil.copy(layer, top / "layer1.tar")
+    (directory / "second").write_text("second\n")
+    with tarfile.open(top / "layer2.tar", "w") as archive:
+        archive.add(directory / "second", arcname="second")
+    digests = ["sha256:" + hashlib.sha256((top / f"layer{n}.tar").read_bytes()).hexdigest() for n in (1, 2)]
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": digests}}
+    (top / "config.json").write_text(json.dumps(config))
+    manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer1.tar", "layer2.tar"]}]
+    (top / "manifest.json").write_text(json.dumps(manifest))
+    path = directory / "archive.tar"
+    with tarfile.open(path, "w") as archive:
+        for file in sorted(top.iterdir()):
+            archive.add(file, arcname=file.name)
+    return path
+
+
+@pytest.fixture(params=["plain", "syscont"])
+def ctr(request: pytest.FixtureRequest, daemon: Client) -> Ctr:
+    return Ctr(daemon, request.param)
+
+
+def test_runs(ctr: Ctr, tmp_path: pathlib.Path) -> None:
+    """A container of two layers runs, with its owners, with a bind mount, read-only where asked."""
+    bind = f"type=bind,src={tmp_path},dst=/mnt,options=rbind:rw"
+    script = "cat /second; stat -c %u /bin /home; touch /mnt/made; stat -c %u /mnt/made"
+    assert ctr.run("--mount", bind, sh=script).split() == ["second", "0", "1000", "0"]
+    assert (tmp_path / "made").stat().st_uid == 0
+    assert "ok" in ctr.run("--read-only", sh="touch /x 2>/dev/null || echo ok")
+
+
+def test_task_commands(ctr: Ctr) -> None:
+    """exec, pause, resume, ps, metrics, kill: what the shim asks the runtime for."""
+    name = ctr.start("--memory-limit", "67108864", sh="trap 'exit 3' TERM; while :; do sleep 0.2; done")
+    assert ctr("task", "exec", "--exec-id", "one", name, "sh", "-c", "echo inside") == "inside"
+    ctr("task", "pause", name)
+    assert ctr.status(name) == "PAUSED"
+    ctr("task", "resume", name)
+    assert ctr.status(name) == "RUNNING"
+    assert len(ctr("task", "ps", name).split("\n")) >= 2
+    assert "67108864" in ctr("task", "metrics", name)
+    ctr("task", "kill", "--signal", "SIGTERM", name)
+    wait_until(lambda: ctr.status(name) == "STOPPED", 30, "the end")
+    ctr.remove(name)
+
+
+def test_forced_removal(ctr: Ctr) -> None:
+    """A running container can be removed at once."""
+    name = ctr.start(sh="exec sleep 1000")
+    ctr.remove(name)
+    assert ctr.status(name) == ""

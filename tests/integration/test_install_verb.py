@@ -1,0 +1,123 @@
+"""`install` and `doctor`: what people run once on a new machine."""
+
+import itertools
+import json
+import os
+import pathlib
+import stat
+import subprocess
+
+import pytest
+
+from tests.support.runtime import PROGRAM, Result
+
+
+@pytest.fixture
+def config(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "engine/daemon.json"
+
+
+def run(*args: str, **popen: object) -> Result:
+    done = subprocess.run([str(PROGRAM), *args], capture_output=True, text=True, timeout=60, **popen)  # type: ignore[call-overload]  # keywords of subprocess
+    return Result([*args], done.returncode, done.stdout, done.stderr)
+
+
+def install(config: pathlib.Path, *args: str) -> Result:
+    return run("install", "--docker", "--config", str(config), *args)
+
+
+def test_install_a_new_file(config: pathlib.Path) -> None:
+    """Where the engine had no file one is made, and --uninstall takes it away again."""
+    assert "systemctl restart docker" in install(config).stdout
+    assert json.loads(config.read_text())["runtimes"]["sysvisor-runc"] == {"path": str(PROGRAM)}
+    assert install(config).stdout == f"{config}: nothing to change\n"
+    assert install(config, "--uninstall").returncode == 0
+    assert list(config.parent.iterdir()) == []
+    assert install(config, "--uninstall").stdout == f"{config}: nothing to change\n"
+
+
+def test_install_keeps_a_backup(config: pathlib.Path) -> None:
+    """The first change keeps what was there, with owner and mode; later ones keep that."""
+    config.parent.mkdir()
+    config.write_text('{"debug": true}')
+    config.chmod(0o600)
+    os.chown(config, 1000, 1000) if os.geteuid() == 0 else None
+    before = config.stat()
+    for args in ([], ["--default"], ["--uninstall"], []):
+        assert install(config, *args).returncode == 0
+    backup = config.with_name("daemon.json.before-sysvisor-runc")
+    assert backup.read_text() == '{"debug": true}'
+    for path in (config, backup):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert path.stat().st_uid == before.st_uid
+    assert len(list(config.parent.iterdir())) == 2
+
+
+def test_install_follows_a_link(config: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A configuration that is a symbolic link stays one."""
+    config.parent.mkdir()
+    (tmp_path / "real.json").write_text("{}")
+    config.symlink_to(tmp_path / "real.json")
+    install(config)
+    assert config.is_symlink()
+    assert "sysvisor-runc" in (tmp_path / "real.json").read_text()
+
+
+def test_install_dry_run(config: pathlib.Path) -> None:
+    """--dry-run shows a diff and does nothing."""
+    config.parent.mkdir()
+    config.write_text("{}\n")
+    shown = install(config, "--dry-run").stdout
+    assert f"+++ {config}" in shown
+    assert '+        "sysvisor-runc": {' in shown
+    assert config.read_text() == "{}\n"
+    assert len(list(config.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ([], "name an engine: --docker, --containerd, --podman, --crio"),
+        (["--docker", "--podman", "--config", "/tmp/x"], "--config is for one engine"),
+        (["--docker", "--default", "--uninstall"], "cannot be combined"),
+        (["--docker", "--config", "/proc/version"], "not JSON"),
+        (["--docker", "--config", "/proc/self/none/x.json"], "no such file"),
+        (["--docker", "--config", "/"], "is a directory"),
+        (["something"], "requires exactly 0 argument"),
+    ],
+)
+def test_install_refuses(args: list[str], text: str) -> None:
+    """What cannot be is told in one line."""
+    result = run("install", *args)
+    assert result.returncode != 0
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_doctor() -> None:
+    """The table has a line for each finding, and for each that is not fine one more that says what to do."""
+    result = run("doctor")
+    assert result.returncode == 0, repr(result)
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("✓ kernel")
+    assert any(line.startswith("✓ overlays of ID-mapped layers") for line in lines)
+    for line, following in itertools.pairwise(lines):
+        if line.startswith("–"):
+            assert following.lstrip().startswith("→") or "could not be looked at" in line
+
+
+def test_doctor_json() -> None:
+    """--json has the same, for programs; it leaves nothing behind."""
+    found = run("doctor", "--json").json
+    assert {"what", "status", "found", "fix"} == set(found[0])
+    assert {row["status"] for row in found} <= {"ok", "limited", "missing"}
+    names = {row["what"] for row in found}
+    assert names >= {"kernel", "user namespaces", "cgroups", "id ranges", "seccomp", "FUSE", "CRIU", "security modules"}
+    assert not list(pathlib.Path("/var/lib").glob(".sysvisor-doctor-*"))
+
+
+def test_doctor_of_an_ordinary_user() -> None:
+    """Without privileges it says so and looks at what it can."""
+    result = run("doctor", user=1000, group=1000, extra_groups=[])
+    assert "uid 1000 without CAP_SYS_ADMIN" in result.stdout
+    assert result.stderr == ""
