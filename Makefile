@@ -122,7 +122,7 @@ install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages a
 	    --program '$(PREFIX)/sbin/sysvisor-runc' --daemon '$(PREFIX)/sbin/sysvisor-fs' $(PACKAGES)
 	@$(PYTHON) -m sysvisor_runc.cli.docs build
 	@install -d '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)' '$(UNITDIR)'
-	@install -m 644 build/man/*.8 '$(MANDIR)/'
+	@install -m 644 build/man/*.8 docs/sysvisor-fs.8 '$(MANDIR)/'
 	@install -m 644 build/completions/sysvisor-runc.bash '$(BASHDIR)/sysvisor-runc'
 	@install -m 644 build/completions/_sysvisor-runc '$(ZSHDIR)/_sysvisor-runc'
 	@install -m 644 build/completions/sysvisor-runc.fish '$(FISHDIR)/sysvisor-runc.fish'
