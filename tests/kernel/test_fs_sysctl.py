@@ -1,8 +1,10 @@
 """/proc/sys as a container is served it: on real namespaces, asked as its root, as others in it, and from within it."""
 
+import contextlib
 import errno
 import os
 import pathlib
+import signal
 import socket
 import threading
 import time
@@ -20,6 +22,7 @@ from sysvisor_fs.nodes.tree import build_tree
 from sysvisor_fs.passthrough import deputy, enter, instances, reach
 from tests.support import fs_subject
 from tests.support.fs_subject import Subject
+from tests.support.runtime import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -205,6 +208,39 @@ def test_a_deputy_that_has_gone_is_not_missed(one: Subject) -> None:
     number = os.stat(f"/proc/{one.pid}/ns/user").st_ino
     deputy._waiting[number][-1].line.shutdown(socket.SHUT_RDWR)
     assert read(one, path) == value
+
+
+def _deputies_in(pid: int) -> list[int]:
+    """Pids of the daemon's processes in a task's pid namespace."""
+    namespace, found = os.readlink(f"/proc/{pid}/ns/pid"), []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if pathlib.Path(f"/proc/{name}/comm").read_text() == "sysvisor-fs-ns\n":
+                found += [int(name)] if os.readlink(f"/proc/{name}/ns/pid") == namespace else []
+    return found
+
+
+def test_a_stopped_deputy_is_killed(one: Subject) -> None:
+    """A container can stop who answers for its pid namespace: the asker is told, and nobody is left behind."""
+    with deputy._make(one.pid, ("user", "pid")) as line:
+        wait_until(lambda: _deputies_in(one.pid) != [])
+        (stopped,) = _deputies_in(one.pid)
+        os.kill(stopped, signal.SIGSTOP)
+        with pytest.raises((OSError, EOFError)):
+            deputy.Deputy(line).ask(b"sys/kernel/pid_max")
+    wait_until(lambda: _deputies_in(one.pid) == [])
+
+
+def test_nursery_that_has_ended_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it there is an end to questions, which the daemon must not go on with."""
+    deputy.prepare()
+    assert deputy.is_able()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        monkeypatch.setattr(deputy, "_nursery", [ours])
+        assert deputy.is_able()
+        theirs.close()
+        assert not deputy.is_able()
 
 
 def test_pid_max(one: Subject) -> None:
