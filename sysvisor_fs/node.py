@@ -130,6 +130,7 @@ class Directory(Node):
     """A directory. `names` need not be cheap, `lookup` should."""
 
     mode: int = 0o555
+    slow_names: bool = False  # `lookup` may be `fast`, listing is left to a worker
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """`mode`, owned by the container's root."""

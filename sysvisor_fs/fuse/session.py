@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.fuse import protocol as p
+from sysvisor_fs.fuse.lists import Lists
 from sysvisor_fs.node import Caller, Directory, File, Link
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Session:
         self.on_release: Callable[[Session, Trigger], None] = lambda _session, trigger: os.close(trigger.fd)
         self.triggers: dict[int, Trigger] = {}
         self._known: dict[int, int] = {}  # node id → lookups that the kernel has not forgotten
-        self._lists: dict[int, list[tuple[str, int]]] = {}
+        self._lists = Lists()
 
     def path_of(self, number: int) -> str:
         """The path of a node, for people."""
@@ -308,14 +309,16 @@ class Session:
         names = self._lists.get(handle) if offset else None
         if names is None:
             directory = self._directory(request, fast)
+            if fast and directory.slow_names:
+                raise Slow
             names = [(".", 4), ("..", 4), *directory.names(self.container, request.caller)]
             if handle:
-                self._lists[handle] = names
+                self._lists.keep(handle, names)
         return p.dirents(names, offset, size)
 
     def _releasedir(self, request: Request, fast: bool) -> bytes:
         handle, _, _, _ = p.unpack(p.RELEASE_IN, request.body)
-        self._lists.pop(handle, None)
+        self._lists.drop(handle)
         self.handles.close(self.connection, handle)
         return b""
 

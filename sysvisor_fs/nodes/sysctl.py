@@ -402,6 +402,7 @@ class SysctlDirectory(Directory):
         self.path = path
         self._in_net = path == "net" or path.startswith("net/")
         self._in_ipc = path.startswith("fs/mqueue")
+        self.slow_names = self._in_net  # a container makes as many devices as it likes, with some directories for each
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """All may look, nobody may make anything."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sysvisor_fs.fuse import lists
 from sysvisor_fs.fuse import protocol as p
 from sysvisor_fs.fuse.handles import Handles
 from sysvisor_fs.fuse.journal import Journal
@@ -179,6 +180,52 @@ def test_open_directory_pages_without_gaps(session: Session) -> None:
         _, offset, length, _ = p.DIRENT.unpack_from(payload)
         seen.append(payload[24 : 24 + length].decode())
     assert seen == [".", "..", "note", "slow", "dir"]
+
+
+class Endless(Branch):
+    """A directory that counts how often it is listed, which may wait."""
+
+    slow_names = True
+    listed = 0
+
+    def names(self, container: Container, caller: Caller) -> list[tuple[str, int]]:
+        self.listed += 1
+        return super().names(container, caller)
+
+
+def test_lists_of_directories_are_made_by_workers(tmp_path: pathlib.Path) -> None:
+    """Where a container decides how long they are, the FUSE thread does not make them."""
+    session = make_session(tmp_path, Endless({"note": Note()}))
+    data = request(p.READDIR, p.READ_IN.pack(1, 0, 4096, 0, 0, 0, 0))
+    with pytest.raises(Slow):
+        session.answer(p.parse(memoryview(data)), fast=True)
+    assert answer(session, data, fast=False)[0] == 0
+    assert session.answer(p.parse(memoryview(request(p.READDIR, p.READ_IN.pack(1, 3, 4096, 0, 0, 0, 0)))), fast=True)
+
+
+def test_lists_of_open_directories_are_bounded(tmp_path: pathlib.Path) -> None:
+    """However many directories are open, few lists are kept; one that went is made anew for its reader."""
+    tree = Endless({"note": Note()})
+    session = make_session(tmp_path, tree)
+    for handle in range(1, 5000):
+        answer(session, request(p.READDIR, p.READ_IN.pack(handle, 0, 40, 0, 0, 0, 0)), fast=False)
+    assert len(session._lists._kept) == lists.LISTS
+    assert session._lists._size == lists.LISTS * 3
+    tree.listed = 0
+    error, payload = answer(session, request(p.READDIR, p.READ_IN.pack(1, 2, 4096, 0, 0, 0, 0)), fast=False)
+    assert (error, tree.listed, b"note" in payload) == (0, 1, True)
+
+
+def test_long_lists_are_fewer() -> None:
+    """Names are counted too, and the newest list stays whatever its length."""
+    kept = lists.Lists()
+    for handle in range(10):
+        kept.keep(handle, [("x", 8)] * (lists.NAMES // 4))
+    assert [handle for handle in range(10) if kept.get(handle)] == [6, 7, 8, 9]
+    kept.keep(10, [("x", 8)] * (lists.NAMES + 1))
+    assert [handle for handle in range(11) if kept.get(handle)] == [10]
+    kept.drop(10)
+    assert kept._size == 0
 
 
 def test_journal_is_found_by_a_successor() -> None:
