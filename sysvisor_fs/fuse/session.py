@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sysvisor_fs.fuse import protocol as p
 from sysvisor_fs.fuse.lists import Lists
+from sysvisor_fs.fuse.names import node_id
 from sysvisor_fs.node import Caller, Directory, File, Link
 
 if TYPE_CHECKING:
@@ -157,10 +158,10 @@ class Session:
     def _tell(self, path: str, node: Node) -> int:
         """The id of what the kernel is about to be told of, once or once more."""
         with self.names.lock:
-            number = self.names.enter(path, node)
-            known = self._known.get(number, 0)
+            known = self._known.get(node_id(path), 0)
             if not known and len(self._known) >= NODES:
-                raise _error(errno.ENOMEM)
+                raise _error(errno.ENOMEM)  # before the table, which all share, has one more
+            number = self.names.enter(path, node)
             self._known[number] = known + 1
             if not known:
                 self.names.table[number].users += 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sysvisor_fs.fuse import lists
 from sysvisor_fs.fuse import protocol as p
+from sysvisor_fs.fuse import session as sessions
 from sysvisor_fs.fuse.handles import Handles
 from sysvisor_fs.fuse.journal import Journal
 from sysvisor_fs.fuse.names import Names, node_id
@@ -167,6 +168,15 @@ def test_forgotten_names_go_and_known_ones_stay(tmp_path: pathlib.Path) -> None:
     successor = make_session(tmp_path, tree)
     assert answer(successor, request(p.GETATTR, bytes(16), deep))[0] == 0
     assert deep == node_id("dir/note")
+
+
+def test_names_beyond_the_limit_leave_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that knows as many names as it may is refused the next one, and the table does not grow."""
+    monkeypatch.setattr(sessions, "NODES", 1)
+    known, before = lookup(session, "note"), dict(session.names.table)
+    assert answer(session, request(p.LOOKUP, b"dir\0"))[0] == errno.ENOMEM
+    assert session.names.table == before
+    assert lookup(session, "note") == known
 
 
 def test_open_directory_pages_without_gaps(session: Session) -> None:
