@@ -157,8 +157,8 @@ class Engine:
 
     def watch(self, link: Link, trigger: Trigger) -> None:
         """Tell the connection's kernel when a trigger comes true."""
-        self._triggers[trigger.fd] = link, trigger
         self._epoll.register(trigger.fd, select.EPOLLPRI)
+        self._triggers[trigger.fd] = link, trigger
 
     def unwatch(self, trigger: Trigger) -> None:
         """Its file is closed."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sysvisor_fs.fuse.protocol import Request
     from sysvisor_fs.node import Container, Node
 
+TRIGGERS = 64  # each keeps descriptors of the daemon's and the holder's, whose number is limited for all together
 NODES = 1 << 16  # paths that one container's kernel may hold on to
 # What the kernel says of a pressure file (psi_trigger_poll): readable and writable always, POLLPRI when the trigger has
 # fired, POLLPRI and POLLERR without a trigger.
@@ -291,8 +292,15 @@ class Session:
     def _set_trigger(self, file: File, caller: Caller, handle: int, data: bytes) -> None:
         if handle in self.triggers:
             raise _error(errno.EBUSY)
+        if not handle or len(self.triggers) >= TRIGGERS:
+            raise _error(errno.ENOSPC)
         self.triggers[handle] = trigger = Trigger(file.trigger(self.container, caller, data), handle)
-        self.on_trigger(self, trigger)
+        try:
+            self.on_trigger(self, trigger)
+        except BaseException:
+            del self.triggers[handle]
+            os.close(trigger.fd)
+            raise
 
     def _release(self, request: Request, fast: bool) -> bytes:
         handle, _, _, _ = p.unpack(p.RELEASE_IN, request.body)

@@ -238,6 +238,37 @@ def test_long_lists_are_fewer() -> None:
     assert kept._size == 0
 
 
+class Watched(Note):
+    """A file that can be polled."""
+
+    pollable = True
+
+    def trigger(self, container: Container, caller: Caller, data: bytes) -> int:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def test_triggers_are_bounded(tmp_path: pathlib.Path) -> None:
+    """A container has its share of descriptors, and one that could not be watched costs none."""
+    session = make_session(tmp_path, Branch({"note": Watched()}))
+    node = lookup(session, "note")
+
+    def set_trigger() -> int:
+        handle = p.OPEN_OUT.unpack(answer(session, request(p.OPEN, bytes(8), node))[1])[0]
+        return answer(session, request(p.WRITE, p.READ_IN.pack(handle, 0, 1, 0, 0, 0, 0) + b"x", node))[0]
+
+    def refuse(_session: Session, _trigger: sessions.Trigger) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    session.on_trigger, accept = refuse, session.on_trigger
+    before = len(os.listdir("/proc/self/fd"))
+    assert set_trigger() == errno.ENOSPC
+    assert (session.triggers, len(os.listdir("/proc/self/fd"))) == ({}, before)
+    session.on_trigger = accept
+    assert [set_trigger() for _ in range(sessions.TRIGGERS + 1)] == [0] * sessions.TRIGGERS + [errno.ENOSPC]
+    assert answer(session, request(p.WRITE, p.READ_IN.pack(0, 0, 1, 0, 0, 0, 0) + b"x", node))[0] == errno.ENOSPC
+    session.close()
+
+
 def test_journal_is_found_by_a_successor() -> None:
     """A request that was read and not answered, its connection, and that it was carried out."""
     journal = Journal()
