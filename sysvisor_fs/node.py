@@ -12,15 +12,24 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
+
+
+def _always() -> bool:
+    return True
 
 
 class Caller(NamedTuple):
-    """Who asks, from the request's header: ids in the daemon's user namespace, pid 0 where it is not visible here."""
+    """Who asks, from the request's header: ids in the daemon's user namespace, pid 0 where it is not visible here.
+
+    Attributes:
+        waits: whether it does, still. One that a signal or the deadline has let go may end, and its pid be another's.
+    """
 
     uid: int
     gid: int
     pid: int
+    waits: Callable[[], bool] = _always
 
 
 class Attributes(NamedTuple):

@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.fuse import protocol as p
@@ -292,7 +293,8 @@ class Engine:
 
     def _defer(self, link: Link, request: Request, slot: int) -> None:
         # The slot may be given to another request while a worker that has missed its deadline still looks at this one.
-        job = Job(link, request._replace(body=memoryview(bytes(request.body))), slot)
+        caller = request.caller._replace(waits=partial(link.pending.__contains__, request.unique))
+        job = Job(link, request._replace(body=memoryview(bytes(request.body)), caller=caller), slot)
         link.pending[request.unique] = job
         self._jobs.append(job)
         if slot == self._slot:

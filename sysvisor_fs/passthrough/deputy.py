@@ -21,7 +21,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.passthrough import instances, reach
-from sysvisor_fs.passthrough.identity import error, inode, open_namespace
+from sysvisor_fs.passthrough.identity import error
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.kernel.signals import reset_signals
 from sysvisor_runc.kernel.syscall import syscall
@@ -69,12 +69,12 @@ class Deputy:
 _waiting: dict[int, list[Deputy]] = {}
 
 
-def in_user_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
-    """Read a file below the procfs (or write `data` to it) in the user namespace of a task."""
+def in_user_namespace(userns: int, path: str, data: bytes | None = None) -> bytes:
+    """Read a file below the procfs (or write `data` to it) in a user namespace, by descriptor."""
     question = _question(path, data)
-    number = inode(pid, "user")
+    number = os.fstat(userns).st_ino
     for _ in range(MOST):
-        deputy = _take(number) or Deputy(_make(pid, ("user",), number))
+        deputy = _take(number) or Deputy(_make(userns))
         try:
             answer = deputy.ask(question)
         except EOFError:
@@ -91,9 +91,9 @@ def in_user_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
     raise error(errno.EIO)
 
 
-def in_pid_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
-    """As `in_user_namespace`, in the user and pid namespaces of a task, once."""
-    with _make(pid, ("user", "pid")) as line:
+def in_pid_namespace(userns: int, pidns: int, path: str, data: bytes | None = None) -> bytes:
+    """As `in_user_namespace`, in a user and a pid namespace, once."""
+    with _make(userns, pidns) as line:
         try:
             return Deputy(line).ask(_question(path, data))
         except EOFError:
@@ -140,22 +140,17 @@ def _give_back(number: int, deputy: Deputy) -> None:
         _waiting.setdefault(number, []).append(deputy)
 
 
-def _make(pid: int, kinds: tuple[str, ...], number: int | None = None) -> socket.socket:
-    """A line to a new process in these namespaces of a task; in the user namespace `number`, if that is given."""
+def _make(*namespaces: int) -> socket.socket:
+    """A line to a new process in a user namespace, and a pid namespace if one is given."""
     prepare()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    fds = [theirs.detach()]
-    try:
-        fds += [open_namespace(pid, kind) for kind in kinds]
-        if number is not None and os.fstat(fds[1]).st_ino != number:
-            raise error(errno.ESRCH)
-        _nursery[0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-    except OSError:
-        ours.close()
-        raise
-    finally:
-        for fd in fds:
-            os.close(fd)
+    with theirs:
+        fds = array.array("i", (theirs.fileno(), *namespaces))
+        try:
+            _nursery[0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        except OSError:
+            ours.close()
+            raise error(errno.EIO)  # it has ended: the next tick sees that, and says so
     ours.settimeout(DEADLINE)
     return ours
 

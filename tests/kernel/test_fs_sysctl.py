@@ -19,7 +19,7 @@ from sysvisor_fs.nodes import sysctl_table as table
 from sysvisor_fs.nodes.sysctl import Net, Plain, SysctlDirectory
 from sysvisor_fs.nodes.sysctl_values import integers, unsigned
 from sysvisor_fs.nodes.tree import build_tree
-from sysvisor_fs.passthrough import deputy, enter, instances, reach
+from sysvisor_fs.passthrough import deputy, enter, identity, instances, reach
 from tests.support import fs_subject
 from tests.support.fs_subject import Subject
 from tests.support.runtime import wait_until
@@ -222,7 +222,10 @@ def _deputies_in(pid: int) -> list[int]:
 
 def test_a_stopped_deputy_is_killed(one: Subject) -> None:
     """A container can stop who answers for its pid namespace: the asker is told, and nobody is left behind."""
-    with deputy._make(one.pid, ("user", "pid")) as line:
+    fds = [os.open(f"/proc/{one.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "pid")]
+    with deputy._make(*fds) as line:
+        for fd in fds:
+            os.close(fd)
         wait_until(lambda: _deputies_in(one.pid) != [])
         (stopped,) = _deputies_in(one.pid)
         os.kill(stopped, signal.SIGSTOP)
@@ -357,6 +360,45 @@ def test_number_given_again_is_not_the_caller(one: Subject) -> None:
         with pytest.raises(OSError) as refused:
             write(one, path, value, one.root._replace(uid=one.root.uid + 1000))
         assert refused.value.errno == errno.ESRCH
+
+
+@pytest.mark.parametrize("path", [
+    "proc/sys/kernel/hostname", "proc/sys/kernel/shmmax", "proc/sys/net/ipv4/ip_forward", "proc/sys/kernel/pid_max",
+    "proc/sys/user/max_uts_namespaces", "proc/sys/kernel/panic", "proc/sys/net/core/somaxconn",
+    "sys/devices/virtual/net/lo/mtu",
+])  # fmt: skip
+def test_who_was_let_go_is_not_acted_for(one: Subject, path: str) -> None:
+    """A caller that a signal has woken may be gone, and its pid another's: nothing is written by a worker that is late.
+
+    Its last moment is when its credentials have been read, so the rest has been taken by then.
+    """
+    before = read(one, path)
+    assert refusal(one, path, "1234", one.root._replace(waits=lambda: False)) == errno.EINTR
+    opens: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("open_namespace", "inode", "task", "_status"):
+            patch.setattr(identity, name, _noting(opens, name))
+
+        def last() -> bool:
+            opens.clear()
+            return True
+
+        with contextlib.suppress(OSError):
+            late = one.root._replace(waits=last)
+            fs_subject.file_at(TREE, one.container, late, path).write(one.container, late, before.encode())
+    assert opens == []
+    assert read(one, path) == before
+
+
+def _noting(into: list[str], name: str) -> Callable[..., object]:
+    real = getattr(identity, name)
+
+    def noted(*args: object) -> object:
+        if args[0] != os.getpid():  # the way back from a visit
+            into.append(name)
+        return real(*args)
+
+    return noted
 
 
 def test_host_process_sees_the_container(one: Subject) -> None:
