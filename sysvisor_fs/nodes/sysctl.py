@@ -120,9 +120,12 @@ class InNamespace(File):
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """What stat(2) tells in there: newer kernels name the namespace's root as owner."""
-        task = identity.task(container, caller, self.kind)
-        found = enter.at(task, self.kind, lambda: _host_attributes(self.path))
-        return found if found.uid else _in_container(found, container)
+        namespace = identity.open_namespace(identity.task(container, caller, self.kind), self.kind)
+        try:
+            found = enter.inside(namespace, self.kind, lambda: _host_attributes(self.path))
+            return identity.owner_inside(container, namespace, found)
+        finally:
+            os.close(namespace)
 
     def opened(self, container: Container, caller: Caller, write: bool) -> None:
         """EACCES for whom the kernel would not let."""

@@ -59,11 +59,8 @@ class SysFile(_Entry, File):
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """The kernel's, to be read."""
-        return reach.readable(self.found(container, caller), container)
-
-    def found(self, container: Container, caller: Caller) -> Attributes:
-        """What stat(2) tells."""
-        return self.reached(container, caller, lambda root: reach.attributes(root, self.path))
+        found = self.reached(container, caller, lambda root: reach.attributes(root, self.path))
+        return reach.readable(found, container)
 
     def opened(self, container: Container, caller: Caller, write: bool) -> None:
         """Not for writing."""
@@ -88,8 +85,12 @@ class NetDeviceFile(SysFile):
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """The kernel's, which the root of the network namespace owns."""
-        found = self.found(container, caller)
-        return found if found.uid else found._replace(uid=container.root_uid, gid=container.root_gid)
+        namespace = identity.open_namespace(identity.task(container, caller, "net"), "net")
+        try:
+            found = enter.inside(namespace, "net", lambda: _with_new(lambda root: reach.attributes(root, self.path)))
+            return identity.owner_inside(container, namespace, found)
+        finally:
+            os.close(namespace)
 
     def opened(self, container: Container, caller: Caller, write: bool) -> None:
         """EACCES without CAP_NET_ADMIN over the namespace."""

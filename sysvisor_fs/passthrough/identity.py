@@ -11,12 +11,13 @@ import array
 import errno
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from sysvisor_fs.passthrough import instances
 
 if TYPE_CHECKING:
-    from sysvisor_fs.node import Caller, Container
+    from sysvisor_fs.node import Attributes, Caller, Container
 
 # include/uapi/linux/nsfs.h
 NS_GET_USERNS = 0xB701
@@ -123,6 +124,34 @@ def _owner_uid(userns: int) -> int:
     room = array.array("I", [0])
     fcntl.ioctl(userns, NS_GET_OWNER_UID, room)
     return room[0]
+
+
+def owner_inside(container: Container, namespace: int, found: Attributes) -> Attributes:
+    """What stat(2) tells of an entry of a namespace, as a container may know it.
+
+    Older kernels say that all belongs to the host's root. That means the container's root where the namespace is owned
+    by the container's user namespace, or where all may read it; in a namespace of the host's that was joined it means
+    the host's, and what is closed stays closed.
+    """
+    if found.uid:
+        return found
+    if not found.mode & stat.S_IROTH and not _is_owned_by(container, namespace):
+        return found
+    return found._replace(uid=container.root_uid, gid=container.root_gid)
+
+
+def _is_owned_by(container: Container, namespace: int) -> bool:
+    """Whether it is the container's user namespace that owns a namespace."""
+    if not container.init_pid:
+        return False
+    try:
+        userns = owner_of(namespace)
+    except PermissionError:
+        return False  # above our own
+    try:
+        return os.fstat(userns).st_ino == inode(container.init_pid, "user")
+    finally:
+        os.close(userns)
 
 
 def capable(who: Credentials, capability: int, userns: int) -> bool:

@@ -422,6 +422,20 @@ def test_hosts_own_namespace_is_never_entered(one: Subject) -> None:
 # ---- all of the tree
 
 
+def test_closed_files_of_a_joined_namespace_stay_the_hosts(one: Subject) -> None:
+    """What belongs to root is the container's root's in a namespace that its user namespace owns, else the host's."""
+    closed, open_ = Attributes(0o100600, 0, 0, 0), Attributes(0o100644, 0, 0, 0)
+    hosts, own = (os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC) for pid in (os.getpid(), one.pid))
+    try:
+        assert identity.owner_inside(one.container, hosts, closed).uid == 0
+        assert identity.owner_inside(one.container, hosts, open_).uid == one.container.root_uid
+        assert identity.owner_inside(one.container, own, closed).uid == one.container.root_uid
+        assert identity.owner_inside(one.container, own, closed._replace(uid=5)).uid == 5
+    finally:
+        os.close(hosts)
+        os.close(own)
+
+
 def _walk(subject: Subject, path: str, node: Node) -> Iterator[tuple[str, Node]]:
     if not isinstance(node, Directory):
         yield path, node
