@@ -93,10 +93,12 @@ class Node:
 
     Attributes:
         fast: answered on the FUSE thread itself, so never more than a millisecond; else on a worker with a deadline.
+        asks: a process is asked for its content, so few may do so for one container at a time.
         valid: seconds for which the kernel may keep the attributes. 0 where owner or mode can change.
     """
 
     fast: bool = True
+    asks: bool = False
     valid: float = 0.0
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:

@@ -83,6 +83,11 @@ class Session:
         name = self.names.table.get(number)
         return f"/{name.path}" if name is not None else f"node {number}"
 
+    def asks(self, number: int) -> bool:
+        """Whether a process is asked for what is at a node."""
+        name = self.names.table.get(number)
+        return name is not None and name.node is not None and name.node.asks
+
     def distrust(self, number: int) -> None:
         """A daemon died while it answered for this node: it goes to a worker from now on."""
         name = self.names.table.get(number)

@@ -289,6 +289,7 @@ class User(File):
     valid = FOREVER
 
     fast = False
+    asks = True
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -365,6 +366,7 @@ class Pid(Stored):
     """The pid namespace's where the kernel has one for each, else the container's own."""
 
     fast = False
+    asks = True
     _each: dict[str, bool] = {}
 
     def _per_namespace(self, container: Container, ask: Callable[[str], bytes]) -> bool:
