@@ -203,7 +203,7 @@ def prepare() -> None:
 
     def end() -> None:
         if os.getpid() == me:  # and not a fork of ours
-            for deputy in (one for several in _waiting.values() for one in several):
+            for deputy in (one for several in list(_waiting.values()) for one in list(several)):
                 deputy.line.close()
             ours.close()
             _wait_or_kill(child, DEADLINE + 1)
