@@ -449,7 +449,7 @@ REFUSED: dict[str, tuple[Arguments, str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_terminals_that_nobody_could_have_are_refused(plain_runtime: Runtime, shell: Bundle, case: str) -> None:
-    """A detached terminal needs a socket or a supervisor, a relayed one must not have one: in runc's words, and nothing is made."""
+    """A detached terminal needs a socket or a supervisor, a relayed one no socket: in runc's words; nothing is made."""
     arguments, message = REFUSED[case]
     assert message in plain_runtime.fails(*arguments(shell, plain_runtime.id())).stderr
 
