@@ -18,6 +18,7 @@ BASHDIR  := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR   := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISHDIR  := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 UNITDIR  := $(DESTDIR)$(PREFIX)/lib/systemd/system
+UNITS    := $(notdir $(wildcard contrib/systemd/*))
 PACKAGES := sysvisor_runc sysvisor_fs
 
 # `make` lists the targets; `make BUILDTAGS='…'` alone builds with them, as with runc.
@@ -121,16 +122,19 @@ install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages a
 	    --program '$(PREFIX)/sbin/sysvisor-runc' --daemon '$(PREFIX)/sbin/sysvisor-fs' $(PACKAGES)
 	@$(PYTHON) -m sysvisor_runc.cli.docs build
 	@install -d '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)' '$(UNITDIR)'
-	@install -m 644 build/man/*.8 '$(MANDIR)/'
+	@install -m 644 build/man/*.8 docs/sysvisor-fs.8 '$(MANDIR)/'
 	@install -m 644 build/completions/sysvisor-runc.bash '$(BASHDIR)/sysvisor-runc'
 	@install -m 644 build/completions/_sysvisor-runc '$(ZSHDIR)/_sysvisor-runc'
 	@install -m 644 build/completions/sysvisor-runc.fish '$(FISHDIR)/sysvisor-runc.fish'
-	@sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/sysvisor@.service >'$(UNITDIR)/sysvisor@.service'
+	@for unit in $(UNITS); do \
+	    sed 's|/usr/local/sbin|$(PREFIX)/sbin|g' "contrib/systemd/$$unit" >'$(UNITDIR)'/"$$unit" && chmod 644 '$(UNITDIR)'/"$$unit" || exit 1; \
+	done
 	@echo 'installed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
 
 uninstall: ## remove what install put there
-	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
-	    '$(FISHDIR)/sysvisor-runc.fish' '$(UNITDIR)/sysvisor@.service'
+	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(MANDIR)/sysvisor-fs.8' \
+	    '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' '$(FISHDIR)/sysvisor-runc.fish'
+	@cd '$(UNITDIR)' 2>/dev/null && rm -f $(UNITS) || true
 	@rm -rf '$(DESTDIR)$(LIBDIR)'
 	@echo 'removed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
 

@@ -46,6 +46,7 @@ def serve(options: Options) -> int:
     # Whoever tells us to end is heard once there is a loop to hear it; threads never do.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     log_path = options.log or f"{options.run_dir}/sysvisor-fs.log"
+    rundir.raise_descriptor_limit()
     rundir.make(options.run_dir)
     lock = rundir.lock(options.run_dir)
     messages.send_to(options.log, options.log_format, options.debug)
@@ -124,9 +125,11 @@ def _memory(keeper: Keeper, kept: dict[str, int]) -> tuple[Journal, Handles]:
 
 def _tree(name: str) -> Directory:
     try:
-        tree: Directory = importlib.import_module(name).build_tree()
+        module = importlib.import_module(name)
+        tree: Directory = module.build_tree()
     except ImportError as error:
         raise SysvisorError(f"tree {name!r}: {error}")
+    getattr(module, "prepare", bool)()  # what must be done before there are threads
     return tree
 
 

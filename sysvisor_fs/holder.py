@@ -15,6 +15,7 @@ import time
 
 from sysvisor_fs import packets
 from sysvisor_fs.fuse.journal import read_busy
+from sysvisor_fs.rundir import raise_descriptor_limit
 from sysvisor_runc import log
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import prctl
@@ -173,6 +174,8 @@ class Holder:
         self._daemon = None
         if daemon.leaving or not daemon.argv:
             return
+        if _was_killed(daemon.pid) and not daemon.killed:
+            daemon.failures = 0  # by somebody else: no reason to have its readers wait
         delay = 0.0 if daemon.failures < _EARLY else min(0.1 * 2 ** (daemon.failures - _EARLY), 5.0)
         self._restart, self._next_start = daemon, time.monotonic() + delay
 
@@ -217,6 +220,15 @@ class Holder:
                 pass  # it has ended just now, as the next turn sees
 
 
+def _was_killed(pid: int) -> bool:
+    """Whether a process has ended by SIGKILL; one that somebody else waits for may have."""
+    try:
+        _, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
 def make_namespace(mountpoint: str) -> None:
     """A mount namespace of our own, which sees what the host mounts and shows nothing of ours, with a tmpfs for us."""
     unshare(CLONE_NEWNS)
@@ -241,6 +253,7 @@ def main(run_dir: str, mountpoint: str, ready: str) -> int:
     for number in _IGNORED:  # it goes when it is told to, not with a session or a service
         signal.signal(number, signal.SIG_IGN)
     spare_from_oom()
+    raise_descriptor_limit()
     prctl.set_name("sysvisor-fs-hld")
     make_namespace(mountpoint)
     path = f"{run_dir}/holder.sock"

@@ -163,8 +163,13 @@ class Link(Node):
 DT_DIR, DT_REG, DT_LNK = 4, 8, 10
 
 
+FOREVER = 3600.0  # seconds: owner and mode are settled when a container is registered
+
+
 class Branch(Directory):
     """A directory with fixed entries, the same for every container."""
+
+    valid = FOREVER
 
     def __init__(self, entries: dict[str, Node]) -> None:
         self.entries = entries

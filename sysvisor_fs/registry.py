@@ -7,7 +7,7 @@ look up paths in mounts of ours.
 from __future__ import annotations
 
 import os
-import secrets
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ class Registry:
         self._links: dict[str, Link] = {}
         self._starts: dict[str, int] = {}  # of init, in ticks since boot
         self._began = time.time()
+        self._saving = threading.Lock()  # INIT is answered on the FUSE thread: the last to be kept shall be the newest
 
     # --- the life of a container --------------------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class Registry:
         container = Container(container_id, self._store.values(container_id))
         container.netns = netns
         fd = mount.open_device()
-        session = self._session(container, secrets.randbits(62) | 1)
+        session = self._session(container, int.from_bytes(os.urandom(8), "little") >> 2 | 1)
         link = Link(fd, session)
         try:
             self._keeper.put(_held(session.connection), fd)
@@ -242,15 +243,19 @@ class Registry:
     # --- across a restart -------------------------------------------------------------------------------------------
 
     def _save(self, container: Container) -> None:
+        with self._saving:
+            self._store.save(container.id, self._record(container))
+
+    def _record(self, container: Container) -> Record:
         session = self._links[container.id].session
-        self._store.save(container.id, {
+        return {
             "connection": session.connection, "minor": session.minor, "flags": session.flags,
             "registered": container.registered, "pid": container.init_pid, "start": self._starts.get(container.id, 0),
             "uid": [container.uid_first, container.uid_size], "gid": [container.gid_first, container.gid_size],
             "ctime": container.ctime_ns, "boottime": container.start_boottime_ns, "netns": container.netns,
             "readonly": list(container.proc_ro_paths), "masked": list(container.proc_mask_paths),
             "cgroups": container.cgroups,
-        })  # fmt: skip
+        }  # fmt: skip
 
     def adopt(self, kept: dict[str, int]) -> dict[int, Link]:
         """Go on with what a predecessor served; `kept` is the holder's. The links, by the number of their connection.

@@ -6,6 +6,7 @@ systems have long been served. The server itself is reached through `sysvisor_fs
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.contract import AlreadyRegistered, NotRegistered
@@ -98,6 +99,8 @@ async def serve(registry: Registry, address: str) -> Server:
         OSError: the address cannot be had.
     """
     make_importable()
+    # Else gRPC starts threads in every fork of ours, and with those no namespace can be entered.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     import grpc.aio
 
     service = Service(registry)

@@ -27,7 +27,7 @@ def stop(options: Options) -> int:
         return 0
     _end_daemon(options.run_dir)
     if options.words[1:]:
-        _end_everything(options)
+        _end_everything(options, _lock(options.run_dir))
     return 0
 
 
@@ -49,8 +49,17 @@ def _end_daemon(run_dir: str) -> None:
         time.sleep(0.02)
 
 
-def _end_everything(options: Options) -> None:
-    held = rundir.lock(options.run_dir, _PATIENCE)
+def _lock(run_dir: str) -> int:
+    """Take the daemon's place: one that the holder has just started in place of a dead one is ended as well."""
+    for _ in range(3):
+        try:
+            return rundir.lock(run_dir, 0.2)
+        except SysvisorError:
+            _end_daemon(run_dir)
+    return rundir.lock(run_dir, _PATIENCE)
+
+
+def _end_everything(options: Options, held: int) -> None:
     holder = holders.connect(options.run_dir)
     if holder is not None:
         holder.serve([])

@@ -299,8 +299,9 @@ class Engine:
             self._slot = self._free_slot()
         self._workers.submit(lambda: self._work(job))
         if len(link.pending) >= PENDING and link.fd in self.links and not link.silent:
-            link.paused = True
+            # In this order: a worker that ends meanwhile must not resume what is paused only after that.
             self._epoll.modify(link.fd, 0)
+            link.paused = True
             self._resume(link)
 
     def _free_slot(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from hashlib import blake2b
+from _blake2 import blake2b  # hashlib would load OpenSSL
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.fuse.protocol import ROOT_ID

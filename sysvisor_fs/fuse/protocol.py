@@ -129,6 +129,8 @@ def name_of(body: memoryview) -> str:
     raw, nul, _ = bytes(body).partition(b"\0")
     if not nul or not raw or b"/" in raw or raw in (b".", b".."):
         raise OSError(errno.EINVAL, "no name")
+    if len(raw) > 255:  # NAME_MAX; the kernel itself allows 1024 here
+        raise OSError(errno.ENAMETOOLONG, "name too long")
     return raw.decode("utf-8", "surrogateescape")
 
 

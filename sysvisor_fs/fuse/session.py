@@ -272,7 +272,7 @@ class Session:
         return content[offset : offset + size]
 
     def _write(self, request: Request, fast: bool) -> bytes:
-        handle, offset, size, _, _, _, _ = p.unpack(p.READ_IN, request.body)
+        handle, offset, size, _, _, flags, _ = p.unpack(p.READ_IN, request.body)
         data = bytes(request.body[p.READ_IN.size :])
         if len(data) < size:
             raise _error(errno.EINVAL)
@@ -281,7 +281,8 @@ class Session:
             raise Slow
         if file.pollable:
             self._set_trigger(file, request.caller, handle, data[:size])
-        elif offset == 0:  # as procfs: a value is written from the beginning, and what comes behind has no effect
+        elif offset == 0 or flags & os.O_APPEND:
+            # As procfs: a value is written from the beginning, which is the end too, and what comes behind is ignored.
             file.write(self.container, request.caller, data[:size])
         return p.WRITE_OUT.pack(size, 0)
 

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.node import DT_DIR, Attributes, Directory, File
+from sysvisor_fs.node import DT_DIR, FOREVER, Attributes, Directory, File
 from sysvisor_fs.nodes.sysfs import SysDirectory, SysFile
 from sysvisor_fs.passthrough import reach
 from sysvisor_fs.views import cpu
@@ -30,6 +30,8 @@ def _number(name: str) -> int | None:
 class CpuList(File):
     """online, present, possible: all that the container has; offline: none."""
 
+    valid = FOREVER
+
     def __init__(self, empty: bool) -> None:
         self.empty = empty
 
@@ -45,6 +47,8 @@ def range_of(container: Container) -> tuple[int, ...]:
 
 class CpusDirectory(Directory):
     """The directory of all."""
+
+    valid = FOREVER
 
     fast = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.node import File
+from sysvisor_fs.node import FOREVER, File
 from sysvisor_fs.views import files
 from sysvisor_fs.views.block import traffic
 
@@ -38,6 +38,8 @@ def diskstats(host: bytes, used: dict[bytes, Traffic]) -> bytes:
 
 class Diskstats(File):
     """/proc/diskstats."""
+
+    valid = FOREVER
 
     def read(self, container: Container, caller: Caller) -> bytes:
         """Nothing where nobody counts by container."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.node import File
+from sysvisor_fs.node import FOREVER, File
 from sysvisor_fs.views import files
 from sysvisor_fs.views.memory import host_lines, host_of, memory
 
@@ -97,6 +97,8 @@ def meminfo(host: dict[bytes, int], view: Memory) -> bytes:
 class Meminfo(File):
     """/proc/meminfo."""
 
+    valid = FOREVER
+
     def read(self, container: Container, caller: Caller) -> bytes:
         """Without a cgroup that counts memory, the host's."""
         lines = host_lines()
@@ -106,6 +108,8 @@ class Meminfo(File):
 
 class Swaps(File):
     """/proc/swaps: one device that stands for what the container may swap."""
+
+    valid = FOREVER
 
     def read(self, container: Container, caller: Caller) -> bytes:
         """The header alone where there is no swap, which programs take for that."""

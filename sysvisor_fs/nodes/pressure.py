@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.node import File
+from sysvisor_fs.node import FOREVER, File
 from sysvisor_fs.views import files
 from sysvisor_fs.views.hierarchy import UNIFIED, home
 
@@ -20,6 +20,8 @@ _WINDOW_US = 2_000_000
 
 class Pressure(File):
     """One of cpu, io, memory, irq: the file of the container's cgroup in the unified hierarchy."""
+
+    valid = FOREVER
 
     mode = 0o666
     pollable = True
@@ -53,6 +55,8 @@ class Pressure(File):
 
 class Slabinfo(File):
     """/proc/slabinfo: the container's own where the kernel lists it (v1, before 5.9), else the head alone."""
+
+    valid = FOREVER
 
     mode = 0o400
     HEAD = (

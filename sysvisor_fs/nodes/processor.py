@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.node import File
+from sysvisor_fs.node import FOREVER, File
 from sysvisor_fs.views import cpu, files
 from sysvisor_fs.views.clock import age_ns, started
 from sysvisor_fs.views.load import FIXED_1, load_of
@@ -43,6 +43,8 @@ def _bounded(line: bytes, most: int) -> bytes:
 class Cpuinfo(File):
     """/proc/cpuinfo."""
 
+    valid = FOREVER
+
     def read(self, container: Container, caller: Caller) -> bytes:
         """The container's CPUs."""
         return cpuinfo(files.host("/proc/cpuinfo", _CPUINFO_AGE), cpu.visible(container))
@@ -50,6 +52,8 @@ class Cpuinfo(File):
 
 class Stat(File):
     """/proc/stat. Interrupts and context switches are not counted by container: they read 0."""
+
+    valid = FOREVER
 
     def read(self, container: Container, caller: Caller) -> bytes:
         """User, system and idle time by CPU; the sum is exactly that of the lines below it."""
@@ -72,6 +76,8 @@ class Stat(File):
 class Uptime(File):
     """/proc/uptime."""
 
+    valid = FOREVER
+
     def read(self, container: Container, caller: Caller) -> bytes:
         """Seconds since the container started, and the idle seconds of its CPUs together, as in /proc/stat."""
         up = age_ns(container) // _TICK
@@ -81,6 +87,8 @@ class Uptime(File):
 
 class Loadavg(File):
     """/proc/loadavg."""
+
+    valid = FOREVER
 
     def read(self, container: Container, caller: Caller) -> bytes:
         """As the kernel prints them, rounded to the nearest hundredth (fs/proc/loadavg.c)."""

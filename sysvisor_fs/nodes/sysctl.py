@@ -14,7 +14,7 @@ import stat
 import uuid
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.node import DT_DIR, DT_REG, Attributes, Directory, File
+from sysvisor_fs.node import DT_DIR, DT_REG, FOREVER, Attributes, Directory, File
 from sysvisor_fs.nodes import sysctl_table as table
 from sysvisor_fs.nodes.sysctl_values import invalid, numbers
 from sysvisor_fs.passthrough import deputy, enter, identity, instances, reach
@@ -47,6 +47,8 @@ def _in_container(found: Attributes, container: Container) -> Attributes:
 class Plain(File):
     """The host's, for all alike, which only the host's root may write."""
 
+    valid = FOREVER
+
     def __init__(self, path: str) -> None:
         self.path = path
 
@@ -75,6 +77,8 @@ class BootId(Plain):
 
 class Stored(File):
     """The container's own value; the host's until one is written."""
+
+    valid = FOREVER
 
     def __init__(self, path: str, row: table.Row) -> None:
         self.path = path
@@ -238,6 +242,7 @@ class NetOrStored(Stored):
     """The network namespace's where it has one that may be written there, else the container's own."""
 
     slow_write = True
+    valid = 0.0
 
     def __init__(self, path: str, row: table.Row) -> None:
         super().__init__(path, row)
@@ -274,6 +279,8 @@ class NetOrStored(Stored):
 
 class User(File):
     """/proc/sys/user: limits of the caller's user namespace, which only a process can enter."""
+
+    valid = FOREVER
 
     fast = False
 
@@ -388,6 +395,8 @@ def file_at(path: str) -> File:
 
 class SysctlDirectory(Directory):
     """A directory below /proc/sys, or that itself."""
+
+    valid = FOREVER
 
     def __init__(self, path: str = "") -> None:
         self.path = path

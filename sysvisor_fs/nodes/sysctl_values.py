@@ -93,7 +93,7 @@ def unsigned(low: int = 0, high: int = ULONG_MAX) -> Parser:
 
     def parse(before: bytes, data: bytes) -> bytes:
         (value,) = numbers(data, 1)
-        if not low <= value <= high:
+        if data.lstrip(_SPACE)[:1] == b"-" or not low <= value <= high:
             raise invalid()
         return b"%d\n" % value
 

@@ -51,6 +51,11 @@ def _listed(path: str) -> list[str]:
         return []
 
 
+def prepare() -> None:
+    """Once, while the process has one thread."""
+    deputy.prepare()
+
+
 def tick(containers: Iterable[Container]) -> None:
     """Every five seconds, on a thread that may wait: a sample of every load; helpers that left are collected."""
     load.tick(containers)

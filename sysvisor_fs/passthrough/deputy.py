@@ -2,11 +2,14 @@
 
 One for a user namespace is made when first asked for, answers in microseconds from then on, and leaves when nobody has
 asked for a while. A pid namespace is entered for a single question: a process that stayed would keep the container's
-init from ending. They are forks of the daemon that keep none of its descriptors.
+init from ending. They are forks of a nursery, which was forked while the daemon had one thread: libraries with threads
+have handlers that make a later fork anything but a copy with one thread (gRPC's start threads of their own in it).
 """
 
 from __future__ import annotations
 
+import array
+import atexit
 import errno
 import gc
 import os
@@ -29,16 +32,16 @@ DEADLINE = 2.0  # seconds
 MOST = 32  # that wait for the next question
 _PACKET = 1 << 16
 _PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
-_NAME = b"sysvisor-fs\0"
+_NAME = b"sysvisor-fs-ns\0"
+_nursery: list[socket.socket] = []
 
 
 class Deputy:
-    """A process inside one user namespace, and our end of the line to it."""
+    """A process inside one user namespace, by our end of the line to it; it leaves when that is closed."""
 
-    __slots__ = ("line", "pid")
+    __slots__ = ("line",)
 
-    def __init__(self, pid: int, line: socket.socket) -> None:
-        self.pid = pid
+    def __init__(self, line: socket.socket) -> None:
         self.line = line
 
     def ask(self, question: bytes) -> bytes:
@@ -59,20 +62,9 @@ class Deputy:
             raise EOFError
         return _unpack(answer)
 
-    def end(self) -> None:
-        """It is of no more use."""
-        self.line.close()
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        _leaving.add(self.pid)
-        reap()
-
 
 # By the inode of the user namespace: a living deputy keeps it, so its number cannot come to mean another.
 _waiting: dict[int, list[Deputy]] = {}
-_leaving: set[int] = set()
 
 
 def in_user_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
@@ -80,15 +72,15 @@ def in_user_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
     question = _question(path, data)
     number = inode(pid, "user")
     for _ in range(MOST):
-        deputy = _take(number) or _make(pid, number)
+        deputy = _take(number) or Deputy(_make(pid, ("user",), number))
         try:
             answer = deputy.ask(question)
         except EOFError:
-            deputy.end()
+            deputy.line.close()
             continue
         except OSError as problem:
             if problem.errno == errno.ETIMEDOUT:
-                deputy.end()
+                deputy.line.close()
             else:
                 _give_back(number, deputy)
             raise
@@ -99,31 +91,15 @@ def in_user_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
 
 def in_pid_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
     """As `in_user_namespace`, in the user and pid namespaces of a task, once."""
-    question = _question(path, data)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    with ours, theirs:
-        spaces = [open_namespace(pid, "pid"), open_namespace(pid, "user")]
+    with _make(pid, ("user", "pid")) as line:
         try:
-            child = _fork(lambda: _once(theirs.fileno(), spaces, question), {theirs.fileno(), *spaces})
-        finally:
-            for fd in spaces:
-                os.close(fd)
-        theirs.close()
-        try:
-            ours.settimeout(DEADLINE)
-            answer = ours.recv(_PACKET)
-        except TimeoutError:
-            raise error(errno.ETIMEDOUT)
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-    if not answer:
-        raise error(errno.EIO)
-    return _unpack(answer)
+            return Deputy(line).ask(_question(path, data))
+        except EOFError:
+            raise error(errno.EIO)
 
 
 def reap() -> None:
-    """Collect those that have left; to be called now and then."""
+    """Forget those that have left; to be called now and then."""
     for number in list(_waiting):
         for deputy in list(_waiting.get(number, ())):
             if select.select([deputy.line], [], [], 0)[0]:  # nobody speaks unasked: it has left
@@ -132,15 +108,8 @@ def reap() -> None:
                 except (KeyError, ValueError):
                     continue  # another thread has taken it
                 deputy.line.close()
-                _leaving.add(deputy.pid)
         if not _waiting.get(number, True):
             _waiting.pop(number, None)
-    for pid in list(_leaving):
-        try:
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                _leaving.discard(pid)
-        except ChildProcessError:
-            _leaving.discard(pid)
 
 
 def _take(number: int) -> Deputy | None:
@@ -152,27 +121,29 @@ def _take(number: int) -> Deputy | None:
 
 def _give_back(number: int, deputy: Deputy) -> None:
     if sum(map(len, list(_waiting.values()))) >= MOST:
-        deputy.end()
+        deputy.line.close()
     else:
         _waiting.setdefault(number, []).append(deputy)
 
 
-def _make(pid: int, number: int) -> Deputy:
-    reap()
+def _make(pid: int, kinds: tuple[str, ...], number: int | None = None) -> socket.socket:
+    """A line to a new process in these namespaces of a task; in the user namespace `number`, if that is given."""
+    prepare()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    with theirs:
-        space = open_namespace(pid, "user")
-        try:
-            if os.fstat(space).st_ino != number:
-                raise error(errno.ESRCH)
-            child = _fork(lambda: _serve(theirs.fileno(), space), {theirs.fileno(), space})
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            os.close(space)
+    fds = [theirs.detach()]
+    try:
+        fds += [open_namespace(pid, kind) for kind in kinds]
+        if number is not None and os.fstat(fds[1]).st_ino != number:
+            raise error(errno.ESRCH)
+        _nursery[0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        for fd in fds:
+            os.close(fd)
     ours.settimeout(DEADLINE)
-    return Deputy(child, ours)
+    return ours
 
 
 # --- questions and answers --------------------------------------------------------------------------------------------
@@ -205,53 +176,103 @@ def _answer(root: int, question: bytes) -> bytes:
     return bytes(4) + content[: _PACKET - 4]
 
 
-# --- the other process ------------------------------------------------------------------------------------------------
+# --- the other processes ----------------------------------------------------------------------------------------------
 
 
-def _fork(work: Callable[[], None], keep: set[int]) -> int:
-    """A child that keeps these descriptors only, does the work and ends."""
-    keep = {*keep, instances.procfs()}
+def prepare() -> None:
+    """Fork the nursery, once, and before the process has a second thread."""
+    if _nursery:
+        return
+    root = instances.procfs()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     child = os.fork()
-    if child:
-        return child
+    if child == 0:
+        _and_end(lambda: _nurse(theirs.fileno(), root))
+    theirs.close()
+    _nursery.append(ours)
+    me = os.getpid()
+
+    def end() -> None:
+        if os.getpid() == me:  # and not a fork of ours
+            for deputy in (one for several in _waiting.values() for one in several):
+                deputy.line.close()
+            ours.close()
+            os.waitpid(child, 0)
+
+    atexit.register(end)
+
+
+def _and_end(work: Callable[[], None]) -> None:
     try:
-        gc.disable()  # what the daemon has is not ours to finalize
-        last = 2
-        for fd in sorted(keep):
-            os.closerange(last + 1, fd)
-            last = fd
-        os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
-        reset_signals()
-        # Nobody of the namespaces that are entered may look into a copy of the daemon's memory.
-        syscall("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0, operand="PR_SET_DUMPABLE")
-        syscall("prctl", _PR_SET_NAME, _NAME, 0, 0, 0, operand="PR_SET_NAME")
         work()
     finally:
         os._exit(0)
 
 
-def _serve(line: int, userns: int) -> None:
-    """Answer until nobody has asked for a while, or the daemon is gone."""
+def _nurse(line: int, root: int) -> None:
+    """Fork for whoever asks, until the daemon is gone."""
+    gc.disable()  # what the daemon has is not ours to finalize
+    low, high = sorted((line, root))
+    os.closerange(0, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+    reset_signals()
+    # Nobody of the namespaces that are entered may look into a copy of the daemon's memory.
+    syscall("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0, operand="PR_SET_DUMPABLE")
+    syscall("prctl", _PR_SET_NAME, _NAME, 0, 0, 0, operand="PR_SET_NAME")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that leave
+    with socket.socket(fileno=line) as requests:
+        while True:
+            data, ancillary, _, _ = requests.recvmsg(1, socket.CMSG_SPACE(12))
+            if not data:
+                _wait_for_all()
+                return
+            fds = array.array("i")
+            for _, _, content in ancillary:
+                fds.frombytes(content)
+            if os.fork() == 0:
+                os.close(line)
+                _and_end(lambda fds=fds: _enter(root, *fds))  # type: ignore[misc]  # bound at once
+            for fd in fds:
+                os.close(fd)
+
+
+def _wait_for_all() -> None:
+    """Children that are ignored are waited for together."""
+    try:
+        os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
+def _enter(root: int, line: int, userns: int, pidns: int = -1) -> None:
+    """In a fork: go there, and answer."""
+    if pidns >= 0:
+        ns.setns(pidns, ns.CLONE_NEWPID, operand="pid")
     ns.setns(userns, ns.CLONE_NEWUSER, operand="user")
-    os.close(userns)
+    if pidns < 0:
+        _serve(root, line)
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()  # only a child is in there
+    if child == 0:
+        _and_end(lambda: _once(root, line))
+    os.waitpid(child, 0)
+
+
+def _serve(root: int, line: int) -> None:
+    """Answer until nobody has asked for a while, or the daemon is gone."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
     while poll.poll(IDLE_MS):
         question = os.read(line, _PACKET)
         if not question:
             return
-        os.write(line, _answer(instances.procfs(), question))
+        os.write(line, _answer(root, question))
 
 
-def _once(line: int, spaces: list[int], question: bytes) -> None:
-    """Answer one question from inside a pid namespace, which only a child enters."""
-    pidns, userns = spaces
-    ns.setns(pidns, ns.CLONE_NEWPID, operand="pid")
-    ns.setns(userns, ns.CLONE_NEWUSER, operand="user")
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(line, _answer(instances.procfs(), question))
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+def _once(root: int, line: int) -> None:
+    """Answer one question."""
+    question = os.read(line, _PACKET)
+    if question:
+        os.write(line, _answer(root, question))

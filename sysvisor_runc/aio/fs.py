@@ -41,6 +41,8 @@ class CallError(SysvisorError):
 
 def _load() -> None:
     make_importable()
+    # Else gRPC starts threads in every fork of a process that has it.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     import grpc.aio
 
     from sysvisor_runc.contract import sysvisor_fs_pb2

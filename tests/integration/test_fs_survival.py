@@ -23,8 +23,7 @@ def daemon(tmp_path: pathlib.Path) -> Iterator[FsDaemon]:
     """A daemon on the tree of the tests; everything of it is gone afterwards."""
     made = FsDaemon(tmp_path)
     yield made
-    made.stop("--all")
-    assert made.holders() == []
+    made.end()
 
 
 def load(daemon: FsDaemon, kind: str, number: int) -> subprocess.Popen[str]:

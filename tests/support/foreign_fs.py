@@ -52,7 +52,7 @@ def main() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     server.add_insecure_port(address)
     server.start()
-    pathlib.Path(log).touch()
+    pathlib.Path(log).with_name("ready").touch()
     server.wait_for_termination()
 
 

@@ -143,6 +143,14 @@ class FsDaemon:
         while self._started:
             self._started.pop().wait(PATIENCE)
 
+    def end(self) -> None:
+        """`sysvisor-fs stop --all`, after which nothing of it is left."""
+        self.stop("--all")
+        deadline = time.monotonic() + PATIENCE
+        while left := self.holders():
+            assert time.monotonic() < deadline, f"{left} {self.log()}"
+            time.sleep(0.02)
+
     def holders(self) -> list[int]:
         """Processes of ours that are left."""
         found = []

@@ -81,6 +81,16 @@ class Subject:
         ids = pathlib.Path(f"/proc/{process.pid}/status").read_text().partition("Uid:")[2].split()
         return Caller(int(ids[1]), int(ids[1]), process.pid)
 
+    def inside(self, program: str, *args: str) -> subprocess.Popen[bytes]:
+        """A Python program in the container's cgroups, its standard input and output ours; root of the host."""
+        places = [str(path / "cgroup.procs") for path in dict.fromkeys(self.cgroups.values())]
+        join = f"import os\nfor place in {places!r}:\n    open(place, 'w').write('0')\n"
+        process = subprocess.Popen(
+            [sys.executable, "-SIc", join + program, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        self._started.append(process)
+        return process
+
     def close(self) -> None:
         """End what was started, and remove the cgroups."""
         for process in reversed(self._started):
@@ -102,6 +112,15 @@ def _wait_for(pid: int, name: str) -> None:
         time.sleep(0.01)
 
 
+def _enable(directory: pathlib.Path) -> None:
+    """On v2, every controller for what is below."""
+    file = directory / "cgroup.subtree_control"
+    if file.exists():
+        for name in (directory / "cgroup.controllers").read_text().split():
+            with contextlib.suppress(OSError):  # one that has been taken by a v1 hierarchy, or wants more
+                file.write_text(f"+{name}")
+
+
 @contextlib.contextmanager
 def subject(first: int = FIRST) -> Iterator[Subject]:
     """A container with a cgroup of its own, two levels deep, in every hierarchy that there is."""
@@ -113,6 +132,7 @@ def subject(first: int = FIRST) -> Iterator[Subject]:
     try:
         for root in set(roots.values()):
             for path in (root / token, root / token / "own"):
+                _enable(path.parent)
                 path.mkdir()
                 made.append(path)
         for root in roots.values():

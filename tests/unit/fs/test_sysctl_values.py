@@ -37,7 +37,7 @@ def test_vector_keeps_what_is_not_written() -> None:
 def test_unsigned() -> None:
     """All of an unsigned long, and nothing below the least."""
     assert unsigned()(b"9\n", b"18446744073709551615") == b"18446744073709551615\n"
-    for data in (b"4", b"-1", b"18446744073709551616"):
+    for data in (b"4", b"-1", b"-0", b"18446744073709551616"):
         with pytest.raises(OSError):
             unsigned(5)(b"9\n", data)
 
