@@ -182,4 +182,5 @@ def _reside(root: str, lock: int, listener: _socket.socket, linger: float | None
         import traceback
 
         log.error(" | ".join(traceback.format_exception(error)))
+        before()
         raise
