@@ -98,6 +98,7 @@ bench: ## measure against Debian's runc and crun, side by side
 	@tools/debian-packages base build test
 	@$(MAKE) $(VENV)/.project
 	@$(BIN)/python -m tests.bench $(BENCHFLAGS)
+	@$(BIN)/python -m tests.bench.fs
 
 upstream-conformance: ## run runc's own integration suite against this runtime: RUNC_SRC=checkout [CONFORMANCE='run exec']
 	@[ -n '$(RUNC_SRC)' ] || { echo 'RUNC_SRC: name a checkout of opencontainers/runc'; exit 2; }
