@@ -18,6 +18,7 @@ BASHDIR  := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR   := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISHDIR  := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 UNITDIR  := $(DESTDIR)$(PREFIX)/lib/systemd/system
+UNITS    := $(notdir $(wildcard contrib/systemd/*))
 PACKAGES := sysvisor_runc sysvisor_fs
 
 # `make` lists the targets; `make BUILDTAGS='…'` alone builds with them, as with runc.
@@ -99,6 +100,7 @@ bench: ## measure against Debian's runc and crun, side by side
 	@$(MAKE) $(VENV)/.project
 	@$(BIN)/python -m tests.bench $(BENCHFLAGS)
 	@$(BIN)/python -m tests.bench.fs
+	@$(BIN)/python -m tests.bench.supervision $(SUPERVISIONFLAGS)
 
 upstream-conformance: ## run runc's own integration suite against this runtime: RUNC_SRC=checkout [CONFORMANCE='run exec']
 	@[ -n '$(RUNC_SRC)' ] || { echo 'RUNC_SRC: name a checkout of opencontainers/runc'; exit 2; }
@@ -125,12 +127,15 @@ install: ## put sysvisor-runc into $(PREFIX)/sbin, with its library, man pages a
 	@install -m 644 build/completions/sysvisor-runc.bash '$(BASHDIR)/sysvisor-runc'
 	@install -m 644 build/completions/_sysvisor-runc '$(ZSHDIR)/_sysvisor-runc'
 	@install -m 644 build/completions/sysvisor-runc.fish '$(FISHDIR)/sysvisor-runc.fish'
-	@sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/sysvisor@.service >'$(UNITDIR)/sysvisor@.service'
+	@for unit in $(UNITS); do \
+	    sed 's|/usr/local/sbin|$(PREFIX)/sbin|g' "contrib/systemd/$$unit" >'$(UNITDIR)'/"$$unit" && chmod 644 '$(UNITDIR)'/"$$unit" || exit 1; \
+	done
 	@echo 'installed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
 
 uninstall: ## remove what install put there
-	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(MANDIR)/sysvisor-fs.8' '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' \
-	    '$(FISHDIR)/sysvisor-runc.fish' '$(UNITDIR)/sysvisor@.service'
+	@rm -f '$(SBINDIR)/sysvisor-runc' '$(SBINDIR)/sysvisor-fs' '$(MANDIR)'/sysvisor-runc*.8 '$(MANDIR)/sysvisor-fs.8' \
+	    '$(BASHDIR)/sysvisor-runc' '$(ZSHDIR)/_sysvisor-runc' '$(FISHDIR)/sysvisor-runc.fish'
+	@cd '$(UNITDIR)' 2>/dev/null && rm -f $(UNITS) || true
 	@rm -rf '$(DESTDIR)$(LIBDIR)'
 	@echo 'removed $(DESTDIR)$(PREFIX)/sbin/sysvisor-runc'
 

@@ -46,6 +46,7 @@ def serve(options: Options) -> int:
     # Whoever tells us to end is heard once there is a loop to hear it; threads never do.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     log_path = options.log or f"{options.run_dir}/sysvisor-fs.log"
+    rundir.raise_descriptor_limit()
     rundir.make(options.run_dir)
     lock = rundir.lock(options.run_dir)
     messages.send_to(options.log, options.log_format, options.debug)

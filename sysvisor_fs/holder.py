@@ -15,6 +15,7 @@ import time
 
 from sysvisor_fs import packets
 from sysvisor_fs.fuse.journal import read_busy
+from sysvisor_fs.rundir import raise_descriptor_limit
 from sysvisor_runc import log
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel import prctl
@@ -252,6 +253,7 @@ def main(run_dir: str, mountpoint: str, ready: str) -> int:
     for number in _IGNORED:  # it goes when it is told to, not with a session or a service
         signal.signal(number, signal.SIG_IGN)
     spare_from_oom()
+    raise_descriptor_limit()
     prctl.set_name("sysvisor-fs-hld")
     make_namespace(mountpoint)
     path = f"{run_dir}/holder.sock"

@@ -26,6 +26,7 @@ options
 
 environment
   SYSVISOR_FS_RUN_DIR, SYSVISOR_FS_MOUNTPOINT, SYSVISOR_FS_TREE   instead of the options
+  SYSVISOR_FS_STUCK_SECONDS   how long one request may keep the FUSE thread before the daemon is replaced (5)
   SYSVISOR_FS_RECOVERY   journal, resend or both (both): how requests of a daemon that died are answered
 """
 

@@ -1,15 +1,22 @@
-"""The run directory: private to root, and one daemon's at a time."""
+"""The run directory, private to root and one daemon's at a time, and the limits of who runs in it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import stat
 import time
 
 from sysvisor_runc.errors import SysvisorError, reason
 
 _PATIENCE = 5.0  # seconds in which a predecessor may finish
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as we may have: a thousand containers take two thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def make(path: str) -> None:

@@ -195,9 +195,9 @@ def _settled(state: State, outcome: Outcome, *, told: bool) -> Next:
     if told:
         data["completes"] = True
     if not again:
-        return state._replace(phase=OVER), (Note(outcome), Publish("exit", data), Forget())
+        return state._replace(phase=OVER), (Publish("exit", data), Note(outcome), Forget())
     state = _backed_off(state)
-    return state, (Note(outcome), Publish("exit", data), Arm(state.delay))
+    return state, (Publish("exit", data), Note(outcome), Arm(state.delay))
 
 
 def _backed_off(state: State) -> State:

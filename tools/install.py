@@ -51,6 +51,9 @@ from sysvisor_runc.cli.main import main
 main()
 """
 
+# What sysvisor-fs loads.
+DAEMON_PARTS = ("sysvisor_fs", "sysvisor_runc/*.py", "sysvisor_runc/kernel", "sysvisor_runc/contract")
+
 # The daemon is started once, and has no archive: its code lies compiled beside the sources.
 DAEMON = """#!{python} -SI
 import sys
@@ -164,7 +167,8 @@ def put_program(path: pathlib.Path, text: str) -> None:
 def compile_beside(python: str, library: pathlib.Path, shown: str) -> None:
     """Byte code in __pycache__, believed whatever time the sources have; `shown` is what tracebacks call it."""
     command = [python, "-m", "compileall", "-q", "-s", str(library), "-p", shown]
-    subprocess.run([*command, "--invalidation-mode", "unchecked-hash", str(library)], check=True)
+    wanted = [path for part in DAEMON_PARTS for path in sorted(library.glob(part))]
+    subprocess.run([*command, "--invalidation-mode", "unchecked-hash", *map(str, wanted)], check=True)
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from sysvisor_runc.launch.tell import DIRECTORY, Dialogue, NoSupervisor
 from sysvisor_runc.launch.usage import usage
 from sysvisor_runc.state.process import open_init
 from sysvisor_runc.state.running import all_running, find_running
+from sysvisor_runc.state.supervision import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.aio.loop import AbstractEventLoop
     from sysvisor_runc.state.record import Record
     from sysvisor_runc.state.store import Store
+    from sysvisor_runc.state.supervision import Supervision
 
     Event = dict[str, object]
 
@@ -40,7 +42,7 @@ _LAST_WORD = 2.5
 _LOOK = 1.0
 # One that is there and does not answer (it is stopped, perhaps) holds us up for as long as our patience lasts.
 _LEFT_ALONE = 60.0
-# So many looks in a row must miss a container that is to be started again until it counts as deleted.
+# So many looks in a row must find nobody waiting to start it again, until a container has ended for good.
 _MISSING = 5
 
 
@@ -166,8 +168,7 @@ class _Follower:
             self._init_ended()
             return
         self._exit = ExitSource(self._loop, self._pidfd, lambda: self._guarded(self._init_ended))
-        if not self._numbered:
-            self._watch_memory(record)
+        self._watch_memory()
 
     def _leave(self) -> None:
         if self._exit is not None:
@@ -181,12 +182,13 @@ class _Follower:
         """The end, unless the supervisor has yet to tell of it, or starts it again."""
         self._ended = True
         self._leave()
-        for container_id in self._watched:
-            self._oom.check(container_id)
-        if self._feed is None or self._final:
+        self._watch_memory()
+        if self._final:
             self._finish()
-        else:
+        elif self._feed is not None:
             self._await_last_word()
+        elif not self._may_come_back():
+            self._finish()
 
     def _await_last_word(self) -> None:
         self._forget_last_word()
@@ -226,21 +228,39 @@ class _Follower:
             self._await_last_word()  # over already
 
     def _look_for_it(self, container_id: str) -> None:
-        """Whether one that is to be started again has been deleted meanwhile."""
+        """Whether one that was to be started again is not any more: it was deleted, or stopped for good."""
+        known = self._supervision(container_id)
+        self._missing = 0 if known is not None and known["restarting"] else self._missing + 1
+        if self._missing >= _MISSING:
+            self._finish()
+
+    def _may_come_back(self) -> bool:
+        """Whether a supervisor that is not there just now would start the container again."""
+        known = self._supervision(self._wish.container_id or "")
+        return known is not None and known["restart"]["policy"] != "no"
+
+    def _supervision(self, container_id: str) -> Supervision | None:
         try:
-            self._wish.store.open(container_id).close()
+            with self._wish.store.open(container_id) as entry:
+                return load(entry)
         except StateError:
-            self._missing += 1
-            if self._missing >= _MISSING:
-                self._finish()
-        else:
-            self._missing = 0
+            return None
 
     # ---- usage and memory
 
-    def _watch_memory(self, record: Record) -> None:
-        container_id = record["id"]
+    def _watch_memory(self) -> None:
+        """Watch those for whom nobody else does."""
+        others = self._numbered and self._feed is not None
+        records = {} if others else {record["id"]: record for record in self._running()}
+        for container_id in self._watched - set(records):
+            self._oom.check(container_id)
+            self._oom.forget(container_id)
+        added = set(records) - self._watched
+        self._watched = set(records)
+        for container_id in added:
+            self._watch_one(container_id, records[container_id])
 
+    def _watch_one(self, container_id: str, record: Record) -> None:
         def killed() -> None:
             self._guarded(lambda: self._show({"type": "oom", "id": container_id}))
 
@@ -249,7 +269,6 @@ class _Follower:
         except OSError as error:
             watching = False
             log.warning(f"container {container_id}: out-of-memory kills cannot be watched: {error}")
-        self._watched.add(container_id)
         if not watching:
             log.debug(f"container {container_id}: no memory cgroup to watch")
 
@@ -272,20 +291,12 @@ class _Follower:
             return []
 
     def _look(self) -> None:
-        """For a supervisor that has come, and without one for containers that came and went."""
+        """For a supervisor that has come, and for containers that came and went."""
         if self._feed is None:
             self._connect()
-        if self._wish.container_id is not None:
-            if self._ended:
-                self._look_for_it(self._wish.container_id)
-            return
-        records = {} if self._feed is not None else {record["id"]: record for record in self._running()}
-        for container_id in self._watched - set(records):
-            self._oom.check(container_id)
-            self._oom.forget(container_id)
-        self._watched &= set(records)
-        for container_id in set(records) - self._watched:
-            self._watch_memory(records[container_id])
+        if self._ended and self._wish.container_id is not None:
+            self._look_for_it(self._wish.container_id)
+        self._watch_memory()
 
     # ---- the supervisor
 
@@ -331,7 +342,7 @@ class _Follower:
     def _silent(self) -> None:
         """The supervisor has ended, or has sent us away."""
         self._feed = None
-        if self._ended or self._over():
+        if self._over():
             self._finish()
 
     def _heard(self, event: Event) -> None:
@@ -348,6 +359,8 @@ class _Follower:
             return
         if kind in ("exit", "health"):
             self._heard_of_end(kind, event.get("data"))
+        elif kind == "delete" and self._ended:
+            self._finish()
         elif kind in ("start", "restart"):
             self._guarded(self._started_again)
 

@@ -11,6 +11,7 @@ import os
 import select
 
 from sysvisor_runc.kernel.pidfd import pidfd_get_info
+from sysvisor_runc.state.process import zombie_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def wait_status(pidfd: int, pid: int, start: int) -> int | None:
     if status is None:
         status = _told(pidfd)
     if status is None:
-        status = _of_zombie(pid, start)
+        status = zombie_status(pid, start)
     # Reaped between the two questions.
     return _told(pidfd) if status is None else status
 
@@ -79,17 +80,3 @@ def _told(pidfd: int) -> int | None:
         return pidfd_get_info(pidfd).wait_status
     except OSError:
         return None
-
-
-def _of_zombie(pid: int, start: int) -> int | None:
-    """The last field of /proc/PID/stat (proc_pid_stat(5)), which only who may trace it is told: others read 0."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            text = file.read(1024)
-    except OSError:
-        return None
-    fields = text[text.rindex(b")") + 2 :].split()
-    if fields[0] not in (b"Z", b"X") or int(fields[19]) != start:
-        return None
-    status = int(fields[49])
-    return status if status or os.geteuid() == 0 else None

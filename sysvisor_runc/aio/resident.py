@@ -35,7 +35,7 @@ LINGER = 2.0
 LOG = "supervisor.log"
 _LOG_MAX = 1 << 20
 # How often it looks whether its socket and state root are still there.
-_LOOK_EVERY = 5.0
+_LOOK_EVERY = 2.0
 _ENDING = (1, 2, 3, 15)
 _SIGCHLD = 17
 
@@ -110,10 +110,9 @@ class _Residence:
         self._journal = Journal(f"{root}/{DIRECTORY}/events")
         self._oom = OomWatch(loop)
         self._supervisor = Supervisor(loop, root, self._journal, self._manager, self._oom, descriptors=descriptors)
-        self._supervisor.changed = self._changed
         self._supervisor.adopt_all(self._stored_terminals())
         self._server = ControlServer(loop, listener, self._handlers())
-        self._server.changed = self._changed
+        self._server.changed = self._supervisor.changed = self._changed
         running = len(self._supervisor.containers)
         self._journal.publish("supervisor", "", {"action": "start", "pid": os.getpid(), "containers": running})
         log.info(f"looks after {running} containers of {root}")
@@ -144,11 +143,15 @@ class _Residence:
         """The masters that the service manager kept for us, by container id."""
         inherited = dict(self._manager.inherited)
         found: dict[str, int] = {}
+        if not inherited:
+            return found
+        store = Store(self._root)
         with contextlib.suppress(FileNotFoundError):
-            for container_id in Store(self._root).ids():
+            for container_id in store.ids():
                 fd = inherited.pop(stored_name(f"console.{container_id}"), -1)
                 if fd >= 0:
                     found[container_id] = fd
+        store.close()
         return found
 
     # ---- when it ends

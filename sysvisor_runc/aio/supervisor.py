@@ -114,8 +114,8 @@ class Supervisor:
                     if not supervision.exists(entry):
                         continue
                 self.adopt(container_id, -1, masters.pop(container_id, -1))
-            except SysvisorError as error:
-                log.warning(f"adopt {container_id}: {error}")
+            except Exception as error:  # noqa: BLE001  # the boundary: a damaged record must not cost the others us
+                log.warning(f"adopt {container_id}: {type(error).__name__}: {error}")
         for master in masters.values():
             os.close(master)
 
@@ -358,10 +358,10 @@ class Supervisor:
         match action:
             case supervise.Note(outcome):
                 self._note(container, outcome)
+                if outcome is not None:
+                    self._tell_waiters(container)
             case supervise.Publish(kind, data):
                 self.journal.publish(kind, container.id, data)
-                if kind in ("exit", "health"):
-                    self._tell_waiters(container)
             case supervise.Arm(delay):
                 self._cancel_timer(container)
                 container.timer = self._loop.call_later(delay, self._elapsed, container)
@@ -458,8 +458,6 @@ class Supervisor:
         return True
 
     def _tell_waiters(self, container: Container) -> None:
-        if container.state.phase == supervise.ENDED:
-            return  # not all is known yet
         waiters, container.waiters = container.waiters or [], None
         for done in waiters:
             done()

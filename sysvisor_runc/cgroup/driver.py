@@ -5,6 +5,8 @@ The one place that chooses; everything else sees a `Manager`.
 
 from __future__ import annotations
 
+import os
+
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.cgroup.paths import container_paths
 
@@ -32,4 +34,9 @@ def open_driver(
     """
     if unit is not None:
         return Manager(unit.paths(layout), delegated=delegated)
+    # A service of systemd's finds INVOCATION_ID in its environment.
+    if layout.kind == "v2" and layout.unified is not None and "INVOCATION_ID" in os.environ:
+        from sysvisor_runc.cgroup.service import make_room
+
+        make_room(layout.unified)
     return Manager(container_paths(layout, cgroups_path, container_id), delegated=delegated)

@@ -20,6 +20,13 @@ The id is yours to choose; it must be unique among the containers under the same
 
 # verb → (description, example, exit status)
 PAGES: dict[str, tuple[str, str, str]] = {
+    "attach": (
+        "Connects this terminal to that of a container which `run --detach` has started with process.terminal\n"
+        "set. Ctrl-P Ctrl-Q leaves the container alone again. Several may be attached; who does not read misses\n"
+        "output, which `logs` still has.",
+        "# sysvisor-runc attach web",
+        "That of the container's init once it has ended, 0 after Ctrl-P Ctrl-Q.",
+    ),
     "checkpoint": (
         "Saves the processes of a running container to image files by means of criu, and stops them unless\n"
         "told otherwise. `restore` brings them back.",
@@ -90,6 +97,13 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "# sysvisor-runc --root /run/other list --format json",
         "",
     ),
+    "logs": (
+        "Prints what a container started by `run --detach` with process.terminal set has written to its\n"
+        "terminal, as far as it was kept: the last megabyte at most. The output of one without a terminal went\n"
+        "where that of `run` went.",
+        "# sysvisor-runc logs -f --since 10m web",
+        "",
+    ),
     "pause": (
         "Freezes the cgroup of the container, and with it every process in there.",
         "# sysvisor-runc pause web",
@@ -131,12 +145,26 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "# sysvisor-runc state web",
         "",
     ),
+    "supervisor": (
+        "Looks after the containers that `run --detach` starts under this --root: records how they end, starts\n"
+        "them again by their --restart policy, keeps their terminals, publishes events. `run --detach` starts one\n"
+        "by itself, which ends when there is nothing left to do; this command is for service managers and the\n"
+        "curious. Its end, by whatever, harms no container, and its successor takes over.",
+        "# sysvisor-runc supervisor --status",
+        "",
+    ),
     "update": (
         "Changes limits of a container while it exists. Values not mentioned stay as they are. The file for -r\n"
         "has the form of linux.resources in config.json, such as\n"
         "\n"
         '    {"memory": {"limit": 536870912}, "cpu": {"shares": 512}, "pids": {"limit": 200}}',
         "# sysvisor-runc update --memory 512m --pids-limit 200 web",
+        "",
+    ),
+    "wait": (
+        "Returns when the container's init has ended, at once if it has already, and prints its exit code: 128\n"
+        "plus the signal that killed it, 255 with a warning where nobody knows.",
+        "# sysvisor-runc wait web",
         "",
     ),
 }

@@ -44,6 +44,10 @@ def run(options: Options) -> int:
 
         prctl(PR_SET_CHILD_SUBREAPER, 1)
     hold_back()
+    if options.given("restart") and not request.detached:
+        from sysvisor_runc.launch.persist import persist
+
+        return persist(_restart(options), lambda: _run_once(request))
     with UndoStack() as undo:
         created = create(request, undo)
         proxy = request.service.listen(created.entry) if request.service else None
@@ -57,13 +61,28 @@ def run(options: Options) -> int:
     return code
 
 
+def _run_once(request: Request) -> tuple[int, bool]:
+    """One of several runs in the foreground: the exit code, and whether somebody has asked us for the end."""
+    with UndoStack() as undo:
+        created = create(request, undo)
+        proxy = request.service.listen(created.entry) if request.service else None
+        code = _attended(created, undo, proxy)
+    _clean_up(created)
+    created.entry.close()
+    return code, created.child.asked
+
+
 def _is_supervised(options: Options) -> bool:
     """Whether the container is handed to a supervisor."""
-    for flag in ("restart", "restart-delay"):
-        if options.given(flag) and (options.flag("no-supervisor") or not options.flag("detach")):
-            hint = "a supervisor starts containers again, and it looks after detached ones"
-            raise UsageError(f"--{flag} cannot be used without --detach or with --no-supervisor", hint=hint)
-    return options.flag("detach") and not options.flag("no-supervisor")
+    detached, without = options.flag("detach"), options.flag("no-supervisor")
+    if options.given("restart-delay") and not options.given("restart"):
+        raise UsageError("--restart-delay needs --restart")
+    if options.given("restart") and not detached and options.flag("keep"):
+        raise UsageError("--restart and --keep exclude each other, but for --detach")
+    if options.given("restart") and detached and without:
+        hint = "it is the supervisor that starts a detached container again"
+        raise UsageError("--restart cannot be used with --no-supervisor", hint=hint)
+    return detached and not without
 
 
 def _detach(
@@ -94,14 +113,14 @@ def _restart(options: Options) -> Restart | None:
     """The restart policy that was asked for."""
     text = options.text("restart")
     given = options.text("restart-delay")
-    if text is None and given is None:
+    if text is None:
         return None
     from sysvisor_runc.cli.duration import seconds
     from sysvisor_runc.state.supervision import parse_policy
 
     delay = None if given is None else seconds(given)
-    if text is None or (delay is not None and delay < 0):
-        raise UsageError("--restart-delay needs --restart, and no negative time")
+    if delay is not None and delay < 0:
+        raise UsageError(f"--restart-delay: {given!r} lies in the past")
     return parse_policy(text, delay, "--restart")
 
 

@@ -175,4 +175,11 @@ def _reside(root: str, lock: int, listener: _socket.socket, linger: float | None
     from sysvisor_runc.aio.loop import run as run_loop
     from sysvisor_runc.aio.resident import reside
 
-    return run_loop(reside(root, lock, listener, linger, before), prefer="uvloop")
+    try:
+        return run_loop(reside(root, lock, listener, linger, before), prefer="uvloop")
+    except Exception as error:
+        # Nobody reads our standard error.
+        import traceback
+
+        log.error(" | ".join(traceback.format_exception(error)))
+        raise

@@ -61,7 +61,8 @@ def _watched(entry: Entry, record: Record) -> int | None:
 
     process.wait_exit(init)
     deadline = monotonic() + _PATIENCE
-    while (status := process.wait_status(init)) is None and monotonic() < deadline:
+    status = process.zombie_status(record["initPid"], record["initStart"])
+    while status is None and (status := process.wait_status(init)) is None and monotonic() < deadline:
         sleep(0.01)
     if status is None:
         return None

@@ -7,20 +7,23 @@ import os
 from sysvisor_runc.kernel.syscall import syscall
 
 _SIGINT, _SIGTERM = 2, 15
+_ENDING = (1, _SIGINT, 3, _SIGTERM)  # SIGHUP and SIGQUIT as well
 
 
 class Child:
     """A process that we cloned: `pid`, and `pidfd` while it is open.
 
-    `stop_signal` is what asks it for an orderly end where SIGTERM does not; None: SIGTERM does.
+    `stop_signal` is what asks it for an orderly end where SIGTERM does not; None: SIGTERM does. `asked`: a signal that
+    asks for its end has been forwarded.
     """
 
-    __slots__ = ("pid", "pidfd", "stop_signal")
+    __slots__ = ("asked", "pid", "pidfd", "stop_signal")
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.stop_signal: int | None = None
+        self.asked = False
 
     def forward(self, number: int) -> None:
         """Pass on a signal that we got. Fine if it has ended, which its pidfd says next.
@@ -28,6 +31,7 @@ class Child:
         Whoever interrupts or terminates us wants a container with an init system to shut down, as with systemd-nspawn;
         systemd itself would take SIGTERM for "execute yourself anew" and SIGINT for Ctrl-Alt-Del, a reboot.
         """
+        self.asked = self.asked or number in _ENDING
         if self.stop_signal is not None and number in (_SIGINT, _SIGTERM):
             number = self.stop_signal
         try:

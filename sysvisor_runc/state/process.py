@@ -182,3 +182,20 @@ def wait_status(pidfd: int) -> int | None:
         return pidfd_get_info(pidfd).wait_status
     except OSError:
         return None
+
+
+def zombie_status(pid: int, start: int) -> int | None:
+    """How the zombie that has `pid` and began at `start` ended, as wait(2) reports it; None where it cannot be told.
+
+    It is the last field of /proc/PID/stat (proc_pid_stat(5)), which who may not trace it reads as 0.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            text = file.read(1024)
+    except OSError:
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()
+    if fields[0] not in (b"Z", b"X") or int(fields[19]) != start:
+        return None
+    status = int(fields[49])
+    return status if status or os.geteuid() == 0 else None

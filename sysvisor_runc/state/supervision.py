@@ -10,6 +10,7 @@ then on the supervisor alone replaces it. At run time a plain dict, as the recor
 
 from __future__ import annotations
 
+import errno
 import os
 
 from sysvisor_runc.errors import UsageError
@@ -102,7 +103,23 @@ def save(entry: Entry, supervision: Supervision) -> None:
     """Replace what is stored, whole or not at all. Raises OSError."""
     from sysvisor_runc.jsonlight import dumps
 
-    write(entry, FILE, dumps(supervision).encode())
+    data = dumps(supervision).encode()
+    try:
+        write(entry, FILE, data)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _overwrite(entry, data)
+
+
+def _overwrite(entry: Entry, data: bytes) -> None:
+    """Write over the file that is there, which has its block already. Raises OSError."""
+    fd = os.open(FILE, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.dirfd)
+    try:
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+    finally:
+        os.close(fd)
 
 
 def write(entry: Entry, name: str, data: bytes) -> None:

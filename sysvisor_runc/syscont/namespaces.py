@@ -61,15 +61,6 @@ def _check_paths(given: list[Namespace], facts: HostFacts, traits: Traits) -> No
                 hint=_PLAIN_HINT,
             )
         if ns["type"] == "network" and not joins_user:
-            # A network namespace obeys the user namespace that made it: from another one, neither its devices can be
-            # configured nor can sysfs be mounted (EPERM). Where it is ours the host does the latter, see plan.foreign.
-            if facts.ns_ours.get(path):
-                traits.warnings.append(
-                    f"{where}: the network belongs to the host: devices, routes and filters cannot be changed inside"
-                )
-                continue
-            raise SpecError(
-                where,
-                f"joining the network namespace {path!r} means joining the user namespace that owns it",
-                hint="give that user namespace by path too",
-            )
+            from sysvisor_runc.syscont.network import check_network
+
+            check_network(where, path, facts, traits)

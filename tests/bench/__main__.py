@@ -11,7 +11,7 @@ import tempfile
 import time
 from typing import Any
 
-from tests.bench import phases, report, scenarios, subjects
+from tests.bench import console, phases, report, scenarios, subjects
 
 SPACINGS = {"back to back": 0.0, "100 ms apart": 0.1}
 WARM_UP = 2
@@ -28,7 +28,7 @@ class Bench:
     ) -> None:
         self.options = options
         self.subjects = taking_part
-        self.bundles = scenarios.Bundles(directory, self._config(directory))
+        self.bundles = scenarios.Bundles(directory, self.config(directory))
         chosen = scenarios.all_of(self.bundles, options.containers)
         self.scenarios = [one for one in chosen if not options.only or options.only in one.name]
         self.spacings = {name: gap for name, gap in SPACINGS.items() if not (gap and options.no_pause)}
@@ -44,7 +44,7 @@ class Bench:
         return max(3, runs // 2) if gap else runs
 
     @staticmethod
-    def _config(directory: pathlib.Path) -> dict[str, object]:
+    def config(directory: pathlib.Path) -> dict[str, object]:
         """The config.json that every runtime gets: what `spec` writes, in terms that Debian's runtimes understand."""
         subprocess.run([str(subjects.SOURCE / "bin/sysvisor-runc"), "spec", "--bundle", str(directory)], check=True)
         config: dict[str, Any] = json.loads((directory / "config.json").read_text())
@@ -115,6 +115,10 @@ class Bench:
         print(f"\n{report.times(rows, names)}\n\n{report.memory(peaks, names)}")
         if parts:
             print(f"\n{phases.table(parts)}")
+        if self.options.console_runs and (not self.options.only or self.options.only in "console"):
+            able = [subject for subject in self.subjects if subject.name != "crun"]  # it relays no terminal faster
+            directory, size = pathlib.Path(self.bundles.true).parent, self.options.console_mib * console.MIB
+            print(f"\n{console.measure(able, directory, self.bundles.true, size, self.options.console_runs)}")
 
 
 def turned(items: list[subjects.Subject], by: int) -> list[subjects.Subject]:
@@ -127,6 +131,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench BENCHFLAGS=…", description=__doc__)
     parser.add_argument("--runs", type=int, default=40, help="samples per runtime back to back (default 40)")
     parser.add_argument("--containers", type=int, default=100, help="containers that list is timed with (default 100)")
+    parser.add_argument("--console-runs", type=int, default=5, help="samples of the console (default 5; 0: none)")
+    parser.add_argument("--console-mib", type=int, default=256, help="how much goes through it (default 256)")
     parser.add_argument("--only", help="only operations whose name contains this")
     parser.add_argument("--no-pause", action="store_true", help="leave out the spacing of 100 ms")
     parser.add_argument("--program", help="measure this program instead of a fresh installation of the tree")

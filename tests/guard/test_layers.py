@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cgroup": {*BOTTOM, "spec"},
     "state": {*BOTTOM, "spec"},
     "supervise": {*BOTTOM, "spec", "state"},
-    "launch": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child"},
+    "launch": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "supervise"},
     "aio": {*BOTTOM, "contract", "spec", "syscont", "plan", "cgroup", "state", "child", "launch", "supervise"},
     "criu": {*BOTTOM, "contract", "spec", "plan", "cgroup", "state", "child", "launch", "aio"},
     "cli": {

@@ -30,7 +30,8 @@ HEAVY = frozenset({
     "subprocess", "tempfile", "threading", "traceback", "typing", "urllib", "uvloop", "warnings",
 })  # fmt: skip
 LINE = re.compile(r"^import time:\s+\d+ \|\s+\d+ \| \s*(\S+)$", re.MULTILINE)
-VERBS = ("create", "state", "list", "start", "pause", "resume", "ps", "exec", "update", "kill", "delete", "run")
+VERBS = ("create", "state", "list", "start", "pause", "resume", "ps", "exec", "update", "events", "kill", "delete",
+         "run")  # fmt: skip
 
 Loaded = dict[str, list[str]]
 
@@ -94,6 +95,7 @@ def lifecycle(
         verb("ps", name)
         verb("exec", name, "/bin/true")
         verb("update", "--pids-limit", "100", name)
+        verb("events", "--stats", name)
         verb("kill", name, "KILL")
         runtime.wait_status(name, "stopped")
         verb("delete", name)

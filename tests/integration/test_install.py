@@ -43,7 +43,7 @@ def installed(prefix: pathlib.Path, workplace: pathlib.Path) -> Iterator[Runtime
 
 
 def test_everything_has_its_place(prefix: pathlib.Path) -> None:
-    """Program, library, man pages, completions and the unit lie where a distribution looks for them."""
+    """Program, library, man pages, completions and units lie where a distribution looks for them."""
     found = files(prefix)
     assert {
         "sbin/sysvisor-runc",
@@ -54,6 +54,10 @@ def test_everything_has_its_place(prefix: pathlib.Path) -> None:
         "share/zsh/site-functions/_sysvisor-runc",
         "share/fish/vendor_completions.d/sysvisor-runc.fish",
         "lib/systemd/system/sysvisor@.service",
+        "lib/systemd/system/sysvisor-notify@.service",
+        "lib/systemd/system/sysvisor-runc-supervisor.service",
+        "lib/systemd/system/sysvisor-runc-supervisor.socket",
+        "lib/systemd/system/sysvisor-fs.service",
     } <= found
     assert os.access(prefix / "sbin/sysvisor-runc", os.X_OK)
 

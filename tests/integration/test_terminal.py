@@ -22,6 +22,8 @@ CTRL_C, CTRL_D, CTRL_Z, ESCAPE = "\x03", "\x04", "\x1a", "\x1b"
 # It speaks once it is the terminal's foreground job; the quotes keep its echo from looking like it.
 JOB = """sh -c 'echo sta""rted; exec sleep 1000'"""
 MIB = 1 << 20
+# How much goes through a terminal to be compared by hash. SYSVISOR_CONSOLE_MIB=1024 asks for a GiB: minutes.
+LONG = int(os.environ.get("SYSVISOR_CONSOLE_MIB", "32")) * MIB
 NO_SOCKET = "cannot allocate tty if sysvisor-runc will detach without setting console socket"
 NO_TERMINAL = "cannot use console socket if sysvisor-runc will not detach or allocate tty"
 
@@ -71,6 +73,17 @@ def rss(terminal: Terminal) -> int:
     return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) * 1024
 
 
+def _shell(runtime: Runtime, shell: Bundle, verb: str, script: str = "") -> tuple[str | pathlib.Path, ...]:
+    """The arguments that run a shell, or a script, on a terminal: as a container, or in one that runs already."""
+    program = ("/bin/sh", "-c", script) if script else ("/bin/sh",)
+    name = runtime.id()
+    if verb == "run":
+        return "run", "--bundle", shell.run(*program).path, name
+    shell.process["terminal"] = False
+    runtime("run", "--detach", "--bundle", shell.run("/bin/sleep", "1000").path, name)
+    return "exec", "--tty", name, *program
+
+
 # ---- an interactive shell
 
 
@@ -109,9 +122,10 @@ def test_console_size_of_the_spec_counts(plain_runtime: Runtime, shell: Bundle) 
         terminal.expect("42 92")
 
 
-def test_keys_act_inside(plain_runtime: Runtime, shell: Bundle) -> None:
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_keys_act_inside(plain_runtime: Runtime, shell: Bundle, loop: str, verb: str) -> None:
     """Ctrl-C and Ctrl-Z end and stop the container's foreground job, Ctrl-D ends its input; we see none of them."""
-    with on_terminal(plain_runtime, "run", "--bundle", shell.path, plain_runtime.id()) as terminal:
+    with on_terminal(plain_runtime, *_shell(plain_runtime, shell, verb), loop=loop) as terminal:
         terminal.prompt()
         assert terminal.is_raw()
         terminal.line(JOB)
@@ -163,28 +177,48 @@ def test_the_controlling_terminal_is_the_containers(mode: Runtime, shell: Bundle
 # ---- nothing lost, nothing unbounded
 
 
-def test_a_long_output_arrives_whole(plain_runtime: Runtime, shell: Bundle, loop: str) -> None:
-    """50 MiB through a slow reader, from a program that ends with its last byte."""
-    block = os.urandom(MIB)
-    wanted = hashlib.sha256()
-    with open(shell.rootfs / "data", "wb") as file:
-        for number in range(50):
-            piece = bytes([number]) + block[1:]
-            file.write(piece)
-            wanted.update(piece)
-    shell.sh("stty -opost; exec cat /data")
-    found = hashlib.sha256()
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_a_long_output_arrives_whole(plain_runtime: Runtime, shell: Bundle, loop: str, verb: str) -> None:
+    """Every byte through a slow reader, from a program that ends with its last one: see LONG."""
+    block = os.urandom(16 * MIB)
+    rounds = LONG // len(block)
+    (shell.rootfs / "data").write_bytes(block)
+    program = f"stty -opost; for n in $(seq {rounds}); do cat /data; done"
+    wanted, found = hashlib.sha256(), hashlib.sha256()
+    for _ in range(rounds):
+        wanted.update(block)
     size = 0
-    with on_terminal(plain_runtime, "run", "--bundle", shell.path, plain_runtime.id(), loop=loop) as terminal:
-        while size < 50 * MIB:
+    with on_terminal(plain_runtime, *_shell(plain_runtime, shell, verb, program), loop=loop) as terminal:
+        while size < rounds * len(block):
             part = terminal.read()
             found.update(part)
             size += len(part)
             if size % MIB < len(part):
                 time.sleep(0.005)
         assert terminal.wait() == 0
-    assert size == 50 * MIB
+    assert size == rounds * len(block)
     assert found.hexdigest() == wanted.hexdigest()
+
+
+def test_a_program_that_never_reads_costs_no_memory(plain_runtime: Runtime, shell: Bundle, loop: str) -> None:
+    """What is typed at a program that does not listen is held back at the caller's terminal."""
+    shell.sh("stty raw -echo; trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done")
+    with on_terminal(plain_runtime, "run", "--bundle", shell.path, plain_runtime.id(), loop=loop) as terminal:
+        terminal.expect("ready")
+        before = rss(terminal)
+        os.set_blocking(terminal.master, False)
+        typed = idle = 0
+        while idle < 20:
+            try:
+                typed += os.write(terminal.master, b"x" * 4096)
+                idle = 0
+            except BlockingIOError:
+                idle += 1
+                time.sleep(0.02)
+            assert typed < 4 * MIB
+        assert rss(terminal) - before < MIB
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.wait() == 9
 
 
 def test_a_large_paste_arrives_whole(plain_runtime: Runtime, shell: Bundle, loop: str) -> None:

@@ -15,15 +15,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 # What speaks of cgroups by a command.
-COMMANDS = {
-    "v1": "",
-    "v2": " ".join(
-        f"'tests/integration/test_events.py::{test}'"
-        for test in ("test_usage_once[plain]", "test_the_keys_are_runcs", "test_an_out_of_memory_kill[plain]")
-    ),
-}
+COMMANDS = {"v1": "", "v2": "'tests/integration/test_events.py::test_an_out_of_memory_kill[plain]'"}
 
 
+@pytest.mark.timeout(300)  # one slow CPU, and less of it on a busy machine
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_other_layouts(version: str, tmp_path: pathlib.Path) -> None:
     """Everything that holds on this machine's layout holds on pure v2 with controllers, and on plain v1."""
@@ -31,4 +26,4 @@ def test_other_layouts(version: str, tmp_path: pathlib.Path) -> None:
     python = f"env PYTHONPATH={sysconfig.get_paths()['purelib']} {sys.executable}"
     options = "-q -rs -p no:cacheprovider -o addopts=--import-mode=importlib"
     script = f"cd {ROOT} && {python} -m pytest {options} tests/kernel/test_cgroup.py {COMMANDS[version]}"
-    assert " passed" in uml.run(tmp_path, version, script)
+    assert " passed" in uml.run(tmp_path, version, script, timeout=280)

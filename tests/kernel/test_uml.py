@@ -20,13 +20,15 @@ def run(
     prepare: str = "",
     boot: tuple[str, ...] = (),
     systemd: bool = False,
+    select: str = "",
 ) -> str:
-    """Run integration test files in a guest; its output, which must tell of tests that passed."""
+    """Run test files, or what `select` (-k) picks of them, in a guest; its output, which must tell of passed ones."""
     # The interpreter that runs this, with its packages: a virtual environment is a file of the host like any other.
     python = f"env PYTHONPATH={sysconfig.get_paths()['purelib']} {sys.executable}"
     tests = " ".join(f"tests/integration/test_{name}.py" for name in files)
     options = "-q -rs -p no:cacheprovider -o addopts=--import-mode=importlib"
-    script = f"{prepare}\ncd {ROOT}\n{python} -m pytest {options} {tests}\n"
+    chosen = f"-k '{select}'" if select else ""
+    script = f"{prepare}\ncd {ROOT}\n{python} -m pytest {options} {chosen} {tests}\n"
     text = uml.run(directory, version, script, *boot, timeout=280, systemd=systemd)
     assert " passed" in text
     return text
@@ -48,4 +50,13 @@ def test_apparmor(tmp_path: pathlib.Path) -> None:
 def test_systemd_driver(version: str, tmp_path: pathlib.Path) -> None:
     """--systemd-cgroup on a machine whose pid 1 is systemd, with pure v2 and with v1 beside an empty v2."""
     text = run(tmp_path, version, "systemd_driver", systemd=True)
+    assert "systemd is not pid 1 here" not in text
+
+
+@pytest.mark.parametrize(("version", "select"), [("v2", ""), ("hybrid", "ready or background")])
+def test_services(version: str, select: str, tmp_path: pathlib.Path) -> None:
+    """The units of contrib/systemd under a real systemd, with pure v2 and, where cgroups matter, beside v1."""
+    # What services ordinarily depend on, before the tests: it empties /tmp.
+    boot = "systemctl start basic.target systemd-journald.service"
+    text = run(tmp_path, version, "services", prepare=boot, systemd=True, select=select)
     assert "systemd is not pid 1 here" not in text

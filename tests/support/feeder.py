@@ -31,6 +31,17 @@ class Feeder:
 
         return asyncio.run_coroutine_threadsafe(publish(), self._loop).result(10)
 
+    def flood(self, container: str, count: int) -> None:
+        """Publish many events, with turns for others between."""
+
+        async def flood() -> None:
+            for number in range(count):
+                self._journal.publish("health", container, {"number": number})
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(flood(), self._loop).result(60)
+
     def readers(self) -> int:
         """How many are connected."""
         return len(self._server.connections)

@@ -1,0 +1,71 @@
+"""System containers in a network namespace that the host has made, as Podman's are."""
+
+import pathlib
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.bundle import Bundle
+from tests.support.inside import observe
+from tests.support.runtime import Runtime, wait_until
+
+
+@pytest.fixture
+def network() -> Iterator[str]:
+    """The path of a network namespace that belongs to the host's user namespace."""
+    holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; exec sleep 1000"])
+    try:
+        wait_until(lambda: pathlib.Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n", what="the network")
+        yield f"/proc/{holder.pid}/ns/net"
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.fixture
+def joined(bundle: Bundle, network: str) -> Bundle:
+    for namespace in bundle.linux["namespaces"]:
+        if namespace["type"] == "network":
+            namespace["path"] = network
+    return bundle
+
+
+def test_what_works(runtime: Runtime, joined: Bundle) -> None:
+    """The devices are those of the network, sysctls of the spec are set, low ports can be opened."""
+    joined.linux["sysctl"] = {"net.core.somaxconn": "77", "net.ipv4.ping_group_range": "0 5"}
+    seen = observe(
+        runtime,
+        joined,
+        devices="ls /sys/class/net",
+        backlog="cat /proc/sys/net/core/somaxconn",
+        groups="cat /proc/sys/net/ipv4/ping_group_range",
+        port="timeout 1 nc -l -p 80 </dev/null; echo $?",
+    )
+    assert seen["devices"].split() == ["lo"]
+    assert seen["backlog"] == "77"
+    assert seen["groups"].split() == ["0", "5"]
+    assert "bind" not in seen["port"]
+
+
+def test_what_does_not(runtime: Runtime, joined: Bundle) -> None:
+    """The network cannot be changed, and the host's sysfs neither written to nor made writable."""
+    seen = observe(
+        runtime,
+        joined,
+        link="ip link set lo down",
+        setting="echo 5 > /proc/sys/net/core/somaxconn",
+        remount="mount -o remount,rw /sys",
+        bind="mkdir -p /mnt && mount --rbind /sys /mnt && mount -o remount,bind,rw /mnt",
+        written="echo x > /sys/kernel/uevent_seqnum",
+        new="umount -l /mnt; mount -t sysfs sysfs /mnt",
+    )
+    assert "not permitted" in seen["link"].lower()
+    for name in ("setting", "remount", "bind", "written", "new"):
+        assert any(word in seen[name].lower() for word in ("denied", "not permitted", "read-only")), (name, seen[name])
+
+
+def test_it_warns(runtime: Runtime, joined: Bundle) -> None:
+    """What cannot be done inside is said."""
+    result = runtime("run", "-b", joined.run("/bin/true").path, runtime.id())
+    assert "devices, routes and filters cannot be changed inside" in result.stderr

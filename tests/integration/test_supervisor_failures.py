@@ -1,0 +1,201 @@
+"""What goes wrong with a supervisor, and what it must not harm."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sysvisor_runc.launch import tell
+from tests.support.bundle import Bundle
+from tests.support.runtime import Runtime, supervisors, wait_until
+from tests.support.supervised import alive, events, known, status
+
+NewBundle = Callable[..., Bundle]
+
+
+def run(runtime: Runtime, bundle: Bundle, *flags: str) -> str:
+    name = runtime.id()
+    runtime("run", "--detach", *flags, "--bundle", bundle.path, name)
+    return name
+
+
+@pytest.fixture
+def stopped(runtime: Runtime, new_bundle: NewBundle) -> Iterator[int]:
+    """A supervisor that has been stopped (SIGSTOP); its pid. It goes on at the end."""
+    run(runtime, new_bundle("/bin/sleep", "1000"))
+    pid: int = status(runtime)["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    yield pid
+    if alive(pid):
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_stopped_supervisor_holds_nobody_up(runtime: Runtime, new_bundle: NewBundle, stopped: int) -> None:
+    """Containers start, run, are asked about and end meanwhile; afterwards it knows of all of them."""
+    name = run(runtime, new_bundle("/bin/sleep", "1000"))
+    short = run(runtime, new_bundle().sh("exit 9"))
+    runtime.wait_status(short, "stopped")
+    assert runtime.state(name)["status"] == "running"
+    runtime("exec", name, "/bin/true")
+    runtime("kill", name, "KILL")
+    runtime.wait_status(name, "stopped")
+    os.kill(stopped, signal.SIGCONT)
+    assert runtime("wait", name).stdout == "137\n"
+    # Dead and reaped long before it was adopted: its pidfd still tells.
+    assert runtime("wait", short).stdout == "9\n"
+    assert status(runtime)["pid"] == stopped
+
+
+def test_its_socket_is_removed(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """It listens anew, and stays the only one."""
+    name = run(runtime, new_bundle("/bin/sleep", "1000"))
+    pid = status(runtime)["pid"]
+    (runtime.root / "@supervisor/control.sock").unlink()
+    assert status(runtime)["pid"] == pid
+    assert supervisors(str(runtime.root)) == [pid]
+    runtime("kill", name, "KILL")
+    assert runtime("wait", name).stdout == "137\n"
+
+
+def test_its_state_root_goes(runtime: Runtime) -> None:
+    """Without its state root there is nothing to look after."""
+    runtime.root.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", runtime.root], check=True)
+    try:
+        foreground = runtime.start_background("supervisor")
+        status(runtime)
+    finally:
+        subprocess.run(["umount", "-l", runtime.root], check=True)
+    assert foreground.wait(20).returncode == 0
+
+
+def test_a_full_disk_stops_no_output(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """A container whose log finds no room runs on, its end is recorded, and the gap is told of."""
+    runtime.root.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700,size=512k", "tmpfs", runtime.root], check=True)
+    try:
+        bundle = new_bundle().sh("read x; dd if=/dev/zero bs=1024 count=2000 2>/dev/null | tr '\\0' x; exit 4")
+        bundle.process["terminal"] = True
+        name = run(runtime, bundle.save())
+        status(runtime)
+        filler = runtime.root / "filler"
+        with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
+            file.write(bytes(1 << 20))
+        with tell.Dialogue(str(runtime.root)) as dialogue:
+            dialogue.ask({"op": "attach", "id": name})
+            os.write(dialogue.fds[0], b"go\n")
+            os.close(dialogue.fds[0])
+        assert runtime("wait", name).stdout == "4\n"
+        filler.unlink()
+        runtime("delete", name)
+        runtime.stop_supervisor()
+    finally:
+        subprocess.run(["umount", "-l", runtime.root], check=True)
+
+
+def test_descriptors_run_out(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """At its limit it refuses clearly, keeps what it has, and takes the others as soon as there is room."""
+    limit = 80
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    runtime.start_background("supervisor", preexec_fn=limited)
+    status(runtime)
+    bundle = new_bundle("/bin/sleep", "1000")
+    names: list[str] = []
+    refused = ""
+    while not refused and len(names) < 20:
+        name = runtime.id()
+        flags = ("--restart", "unless-stopped")
+        refused = runtime("run", "--detach", *flags, "--bundle", bundle.path, name, check=False).stderr
+        if not refused:
+            names.append(name)
+    assert "the supervisor has no descriptor left: its limit is 80 (raise its limit" in refused
+    assert runtime.ids() == sorted(names)
+    assert len(names) >= 2
+    left_out = run(runtime, bundle)
+    wait_until(lambda: "not looked after" in known(runtime, left_out).get("health", ""), 15)
+    assert all(runtime.state(name)["status"] == "running" for name in names)
+    for name in names[:2]:
+        runtime("kill", name, "KILL")
+        assert runtime("wait", name).stdout == "137\n"
+    wait_until(lambda: "health" not in known(runtime, left_out), 15)
+    runtime("kill", left_out, "KILL")
+    assert runtime("wait", left_out).stdout == "137\n"
+
+
+def test_an_init_that_ignores_sigterm(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """It runs on until SIGKILL, and is not started again then."""
+    bundle = new_bundle().sh("trap '' TERM; echo ready >/ready; while true; do sleep 0.1; done")
+    name = run(runtime, bundle, "--restart", "always")
+    wait_until((bundle.rootfs / "ready").exists, 15)
+    runtime("kill", name, "TERM")
+    time.sleep(0.3)
+    assert runtime.state(name)["status"] == "running"
+    runtime("kill", name, "KILL")
+    assert runtime("wait", name).stdout == "137\n"
+    assert known(runtime, name)["restarting"] is False
+
+
+def test_a_reused_pid_is_nobody_of_ours(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """A recorded pid that is another process's by now is not watched, waited for or harmed."""
+    name = run(runtime, new_bundle("/bin/sleep", "1000"))
+    runtime.stop_supervisor()
+    file = runtime.root / name / "state.json"
+    true = json.loads(file.read_text())
+    other = subprocess.Popen(["/bin/sleep", "1000"])
+    try:
+        file.write_text(json.dumps(true | {"initPid": other.pid}))
+        run(runtime, new_bundle())
+        status(runtime)
+        assert known(runtime, name)["exitCode"] is None
+        done = runtime("wait", name)
+        assert done.stdout == "255\n"
+        assert "nobody knows" in done.stderr
+        assert other.poll() is None
+    finally:
+        file.write_text(json.dumps(true))
+        other.kill()
+        other.wait()
+
+
+def test_many_starters_one_supervisor(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Of many commands at once on a fresh state root one starts it, and it gets all the containers."""
+    bundle = new_bundle("/bin/sleep", "1000")
+    names = [runtime.id() for _ in range(8)]
+    commands = [runtime.start_background("run", "--detach", "--bundle", bundle.path, name) for name in names]
+    for command in commands:
+        assert command.wait(60).returncode == 0, repr(command.wait())
+    wait_until(lambda: status(runtime)["running"] == len(names), 30, "the adoption of all")
+    assert len(supervisors(str(runtime.root))) == 1
+    pids = [runtime.state(name)["pid"] for name in names]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for name in names:
+        assert runtime("wait", name).stdout == "137\n"
+    ends = [event["id"] for event in events(runtime) if event["type"] == "exit"]
+    assert sorted(ends) == sorted(names)
+
+
+def test_nobody_else_may_talk_to_it(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """The socket is its owner's alone, by its directory, its mode and the peer's credentials."""
+    run(runtime, new_bundle("/bin/sleep", "1000"))
+    status(runtime)
+    directory = runtime.root / "@supervisor"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / "control.sock").stat().st_mode & 0o777 == 0o600
+    script = (
+        "import os, socket, sys\n"
+        "link = socket.socket(socket.AF_UNIX); held = os.open(sys.argv[1], os.O_PATH); os.setuid(65534)\n"
+        "link.connect(f'/proc/self/fd/{held}/control.sock')\n"
+    )
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", script, directory], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "PermissionError" in done.stderr
