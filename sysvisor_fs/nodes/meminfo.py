@@ -22,7 +22,8 @@ _HOSTS = frozenset(
      b"HugePages_Free", b"HugePages_Rsvd", b"HugePages_Surp", b"DirectMap4k", b"DirectMap2M", b"DirectMap4M",
      b"DirectMap1G")
 )  # fmt: skip
-_latest: tuple[dict[bytes, int], bytes] = {}, b""  # of which lines of the host, and their template
+# Which lines of the host, their template, and the names of the places in it.
+_latest: tuple[dict[bytes, int], bytes, list[bytes]] = {}, b"", []
 _COUNTS = (b"HugePages_Total", b"HugePages_Free", b"HugePages_Rsvd", b"HugePages_Surp")
 
 
@@ -74,24 +75,26 @@ def lines_of(m: Memory) -> dict[bytes, int]:
     }
 
 
-def _template(host: dict[bytes, int], own: dict[bytes, int]) -> bytes:
-    """The text of this kernel's lines, with a place for each of the container's numbers."""
-    text = []
+def _template(host: dict[bytes, int], own: dict[bytes, int]) -> tuple[bytes, list[bytes]]:
+    """The text of this kernel's lines, and the names of the container's numbers in the order of their places in it."""
+    text, names = [], []
     for name, kb in host.items():
-        value = b"%%(%s)8d" % name if name in own else b"%8d" % (kb if name in _HOSTS else 0)
+        if name in own:
+            names.append(name)
+        value = b"%8d" if name in own else b"%8d" % (kb if name in _HOSTS else 0)
         text.append(b"%-16s%s%s\n" % (name + b":", value, b"" if name in _COUNTS else b" kB"))
-    return b"".join(text)
+    return b"".join(text), names
 
 
 def meminfo(host: dict[bytes, int], view: Memory) -> bytes:
     """The text for a container, given the host's lines."""
     global _latest
     own = lines_of(view)
-    known, template = _latest
+    known, template, names = _latest
     if known is not host:
-        template = _template(host, own)
-        _latest = host, template
-    return template % {name: value >> 10 for name, value in own.items()}
+        template, names = _template(host, own)
+        _latest = host, template, names
+    return template % tuple([own[name] >> 10 for name in names])
 
 
 class Meminfo(File):

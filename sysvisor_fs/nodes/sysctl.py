@@ -140,7 +140,7 @@ class InNamespace(File):
         finally:
             os.close(namespace)
         try:
-            return self.rule(container, caller, identity.credentials(caller.pid), userns)
+            return self.rule(container, caller, identity.credentials(caller), userns)
         finally:
             os.close(userns)
 
@@ -179,7 +179,7 @@ class Ipc(InNamespace):
     def put(self, container: Container, caller: Caller, data: bytes) -> bytes:
         """As the namespace's root, who has the caller's uid; before Linux 6.10 as the host's."""
         try:
-            return enter.as_uid(identity.credentials(caller.pid).euid, lambda: self._write(data))
+            return enter.as_uid(identity.credentials(caller).euid, lambda: self._write(data))
         except PermissionError:
             return super().put(container, caller, data)
 
@@ -300,7 +300,7 @@ class User(File):
         """set_permissions() (kernel/ucount.c), of a user namespace that is not the host's."""
         if not caller.pid:
             return False
-        who = identity.credentials(caller.pid)
+        who = identity.credentials(caller)
         return bool(who.effective >> identity.CAP_SYS_RESOURCE & 1) and who.userns != identity.own("user")
 
     def read(self, container: Container, caller: Caller) -> bytes:
@@ -354,7 +354,7 @@ class Pid(Stored):
         finally:
             os.close(namespace)
         try:
-            if not identity.capable(identity.credentials(caller.pid), identity.CAP_SYS_ADMIN, userns):
+            if not identity.capable(identity.credentials(caller), identity.CAP_SYS_ADMIN, userns):
                 raise error(errno.EPERM)
         finally:
             os.close(userns)

@@ -12,7 +12,7 @@ import stat
 import uuid
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.node import Directory, File, Link, d_type
+from sysvisor_fs.node import Branch, Directory, File, Link, d_type
 from sysvisor_fs.nodes.sysctl import Net
 from sysvisor_fs.passthrough import enter, identity, instances, reach
 from sysvisor_fs.passthrough.identity import error
@@ -220,6 +220,28 @@ class Parameter(File):
         if self.row.parse is None or not identity.may_store(container, caller, self.row.capability):
             raise error(errno.EPERM)
         container.values[self.key] = self.row.parse(self.read(container, caller), data)
+
+
+class IfThere(Branch):
+    """Directories that are laid over the host's where it has them: modules come later than the daemon."""
+
+    def __init__(self, path: str, entries: dict[str, Node]) -> None:
+        super().__init__(entries)
+        self.path = path
+
+    def names(self, container: Container, caller: Caller) -> list[tuple[str, int]]:
+        """Those of which the host has the like."""
+        return [one for one in super().names(container, caller) if self._is_there(one[0])]
+
+    def lookup(self, container: Container, caller: Caller, name: str) -> Node:
+        """As in a directory without it."""
+        node = super().lookup(container, caller, name)
+        if not self._is_there(name):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return node
+
+    def _is_there(self, name: str) -> bool:
+        return os.path.exists(f"/sys/{self.path}/{name}")
 
 
 def virtual() -> Directory:

@@ -34,11 +34,12 @@ def build_tree() -> Directory:
         "uptime": Uptime(),
     }
     proc = {name: node for name, node in proc.items() if os.path.exists(f"/proc/{name}")}
-    proc["pressure"] = Branch({name: Pressure(name) for name in _listed("/proc/pressure")})
+    if pressures := _listed("/proc/pressure"):
+        proc["pressure"] = Branch({name: Pressure(name) for name in pressures})
     proc["sys"] = SysctlDirectory()
     devices = Branch({"system": Branch({"cpu": cpudirs.CpusDirectory()}), "virtual": sysfs.virtual()})
     parameters = sysfs.conntrack_parameters(sysctl_table.HASHSIZE)
-    module = Branch({"nf_conntrack": Branch({"parameters": parameters})})
+    module = sysfs.IfThere("module", {"nf_conntrack": Branch({"parameters": parameters})})
     return Branch(
         {"proc": Branch(proc), "sys": Branch({"devices": devices, "kernel": sysfs.kernel(), "module": module})}
     )

@@ -83,10 +83,17 @@ def task(container: Container, caller: Caller, kind: str) -> int:
     return container.init_pid
 
 
-def credentials(pid: int) -> Credentials:
-    """Of a task. ESRCH where it has ended."""
-    fields = _status(pid)
-    return Credentials(int(fields[b"Uid"].split()[1]), int(fields[b"CapEff"], 16), inode(pid, "user"))
+def credentials(caller: Caller) -> Credentials:
+    """Of a caller.
+
+    Raises:
+        OSError: ESRCH, it has ended, or is another than the one who asked: it was killed, and its number given again.
+    """
+    fields = _status(caller.pid)
+    _, euid, _, fsuid = (int(word) for word in fields[b"Uid"].split())
+    if fsuid != caller.uid:
+        raise error(errno.ESRCH)
+    return Credentials(euid, int(fields[b"CapEff"], 16), inode(caller.pid, "user"))
 
 
 def _status(pid: int) -> dict[bytes, bytes]:
@@ -162,7 +169,7 @@ def may_store(container: Container, caller: Caller, capability: int | None) -> b
     """
     if not caller.pid or not container.init_pid:
         return False
-    who = credentials(caller.pid)
+    who = credentials(caller)
     userns = open_namespace(container.init_pid, "user")
     try:
         if not within(who, userns):

@@ -49,6 +49,7 @@ _V2 = tuple((name, both[0]) for name, both in _NAMES.items())
 _V1 = tuple((name, both[1]) for name, both in _NAMES.items())
 
 
+_SUBTREE = b"total_cache "  # with what v1's memory.stat begins to tell of the cgroups below as well
 _parsed: tuple[bytes, dict[bytes, int]] = b"", {}
 
 
@@ -145,7 +146,10 @@ def _level_that_counts(path: str, names: Files) -> str | None:
 
 
 def _parts(path: str, v2: bool) -> dict[str, int]:
-    found = files.table(files.read_or_none(path) or b"")
+    text = files.read_or_none(path) or b""
+    if not v2:
+        text = text[max(0, text.find(_SUBTREE)) :]
+    found = files.table(text)
     return {name: found.get(key, 0) for name, key in (_V2 if v2 else _V1)}
 
 

@@ -50,7 +50,7 @@ def run(options: Options) -> int:
         return persist(_restart(options), lambda: _run_once(request))
     with UndoStack() as undo:
         created = create(request, undo)
-        proxy = request.service.listen(created.entry) if request.service else None
+        proxy = request.service.listen(created.entry, created.record) if request.service else None
         if request.detached:
             _detach(created, request, options, undo, proxy, supervised=supervised)
             return 0
@@ -65,7 +65,7 @@ def _run_once(request: Request) -> tuple[int, bool]:
     """One of several runs in the foreground: the exit code, and whether somebody has asked us for the end."""
     with UndoStack() as undo:
         created = create(request, undo)
-        proxy = request.service.listen(created.entry) if request.service else None
+        proxy = request.service.listen(created.entry, created.record) if request.service else None
         code = _attended(created, undo, proxy)
     _clean_up(created)
     created.entry.close()

@@ -43,7 +43,7 @@ def _listen(entry: Entry, record: Record) -> Proxy | None:
 
     if not address() or observe(entry, record) != "created":
         return None
-    proxy = listen(entry, address())
+    proxy = listen(entry, address(), record)
     if proxy is None:
         log.warning(f"container {entry.id!r} was created without NOTIFY_SOCKET: it cannot say when it is ready")
     return proxy

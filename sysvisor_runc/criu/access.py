@@ -28,7 +28,7 @@ class Readable:
     def __init__(self, directory: int, uid: int) -> None:
         self._directory = directory
         self._uid = uid
-        self._changed: list[tuple[int, int]] = []
+        self._changed: list[tuple[int, int, bytes | None]] = []
 
     def __enter__(self) -> None:
         """Raises SysvisorError: the file system has no access control lists."""
@@ -52,18 +52,29 @@ class Readable:
 
     def _allow(self, fd: int, permissions: int) -> None:
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        self._changed.append((fd, mode))
+        self._changed.append((fd, mode, _own_list(fd)))
         os.setxattr(fd, _XATTR, _acl(mode, self._uid, permissions))
 
     def _undo(self) -> None:
-        for fd, mode in self._changed:
+        for fd, mode, before in self._changed:
             try:
-                os.removexattr(fd, _XATTR)
-                os.fchmod(fd, mode)  # whose group bits the list's mask has taken
+                if before is not None:
+                    os.setxattr(fd, _XATTR, before)
+                else:
+                    os.removexattr(fd, _XATTR)
+                    os.fchmod(fd, mode)  # whose group bits the list's mask has taken
             except OSError:
                 pass  # removed by criu, or there was no list to remove
             os.close(fd)
         self._changed = []
+
+
+def _own_list(fd: int) -> bytes | None:
+    """The list that the administrator has given a file; None: none."""
+    try:
+        return os.getxattr(fd, _XATTR)
+    except OSError:
+        return None
 
 
 def _acl(mode: int, uid: int, permissions: int) -> bytes:

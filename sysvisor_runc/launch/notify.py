@@ -17,25 +17,33 @@ from sysvisor_runc import log
 from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.kernel import sd_notify
 from sysvisor_runc.launch import foreground
+from sysvisor_runc.launch.ids import on_host
 from sysvisor_runc.launch.interrupt import check, descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.launch.child import Child
     from sysvisor_runc.spec.types import Spec
+    from sysvisor_runc.state.record import Record
     from sysvisor_runc.state.store import Entry
 
 DIRECTORY = "notify"
 SOCKET = "notify.sock"
 INSIDE = "/run/notify"
 _OPTIONS = ["bind", "nosuid", "noexec", "nodev", "ro"]
-# What a container may say of itself. Not MAINPID, MAINPIDFDID, NOTIFYACCESS, FDSTORE…, BARRIER: see above.
+# What a container may say of itself. Not MAINPID, MAINPIDFDID, NOTIFYACCESS, FDSTORE…, BARRIER: see above. Nor what
+# takes the administrator's own limits away from him: EXTEND_TIMEOUT_USEC (a stop, and with it a shutdown of the host,
+# could be put off for ever), WATCHDOG_USEC.
 _PASSED = frozenset((
     b"READY", b"RELOADING", b"MONOTONIC_USEC", b"STOPPING", b"STATUS", b"ERRNO", b"BUSERROR", b"VARLINKERROR",
-    b"EXIT_STATUS", b"EXTEND_TIMEOUT_USEC", b"WATCHDOG", b"WATCHDOG_USEC",
+    b"EXIT_STATUS",
 ))  # fmt: skip
+# That it is alive, but not WATCHDOG=trigger, which has the manager kill the service.
+_ALIVE = b"WATCHDOG=1"
 # More messages in a second than this wait in the container's own queue: a flood stays there.
 _PER_SECOND = 64
+_SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
+_CREDENTIALS_SPACE = _socket.CMSG_SPACE(12)
 # How long the manager may take to work our messages off before we leave.
 _PATIENCE = 30_000
 
@@ -62,10 +70,11 @@ def with_mount(spec: Spec, entry: Entry) -> Spec:
 class Proxy:
     """Listens for a container's messages and passes them on to the manager at `address`."""
 
-    __slots__ = ("_count", "_manager", "_second", "_socket", "ready")
+    __slots__ = ("_count", "_manager", "_second", "_socket", "_speakers", "ready")
 
-    def __init__(self, link: _socket.socket, address: str) -> None:
+    def __init__(self, link: _socket.socket, address: str, speakers: frozenset[int]) -> None:
         self._socket = link
+        self._speakers = speakers
         self._manager = sd_notify.NotifySocket(address)
         self._second = 0.0
         self._count = 0
@@ -82,11 +91,12 @@ class Proxy:
             if pause:
                 return pause
             try:
-                data, _, flags, _ = self._socket.recvmsg(sd_notify.MESSAGE_MAX)
+                data, control, flags, _ = self._socket.recvmsg(sd_notify.MESSAGE_MAX, _CREDENTIALS_SPACE)
             except BlockingIOError:
                 return 0
             self._count += 1
-            lines = [] if flags & _socket.MSG_TRUNC else own_lines(data)
+            heard = not flags & _socket.MSG_TRUNC and _sender(control) in self._speakers
+            lines = own_lines(data) if heard else []
             if b"READY=1" in lines:
                 self.ready = True
                 if main_pid:
@@ -102,7 +112,7 @@ class Proxy:
 
     def _tell(self, message: bytes) -> None:
         try:
-            if not self._manager.send(message, wait=5):
+            if not self._manager.send(message, wait=0.1):
                 log.warning("the service manager takes no messages: one of the container's is lost")
         except OSError as error:
             log.warning(f"NOTIFY_SOCKET {self._manager.address!r}: {reason(error)}")
@@ -170,10 +180,27 @@ class Proxy:
 
 def own_lines(message: bytes) -> list[bytes]:
     """The assignments of a message that a container may make."""
-    return [line for line in message.split(b"\n") if line.partition(b"=")[0] in _PASSED and b"=" in line]
+    return [
+        line for line in message.split(b"\n") if line == _ALIVE or (line.partition(b"=")[0] in _PASSED and b"=" in line)
+    ]
 
 
-def listen(entry: Entry, address: str) -> Proxy | None:
+def _speakers(record: Record) -> frozenset[int]:
+    """The host's ids of who may speak for the container: its root, and the user that its init runs as."""
+    spec = record["spec"]
+    mappings = (spec.get("linux") or {}).get("uidMappings") or ()
+    return frozenset(on_host(mappings, uid) for uid in (0, spec["process"]["user"].get("uid", 0)))
+
+
+def _sender(control: list[tuple[int, int, bytes]]) -> int:
+    """The host's id of who sent a message, which the kernel says (unix(7), SO_PASSCRED); -1 where it does not."""
+    for level, kind, data in control:
+        if (level, kind) == (_socket.SOL_SOCKET, _SCM_CREDENTIALS):
+            return int.from_bytes(data[4:8], "little")  # struct ucred: pid, uid, gid
+    return -1
+
+
+def listen(entry: Entry, address: str, record: Record) -> Proxy | None:
     """A proxy between the container's socket, made now, and the manager at `address`; None: it was created without.
 
     Raises:
@@ -184,6 +211,7 @@ def listen(entry: Entry, address: str) -> Proxy | None:
     except FileNotFoundError:
         return None
     link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    link.setsockopt(_socket.SOL_SOCKET, _SO_PASSCRED, 1)
     before = os.umask(0)
     try:
         try:
@@ -198,4 +226,4 @@ def listen(entry: Entry, address: str) -> Proxy | None:
     finally:
         os.umask(before)
         os.close(directory)
-    return Proxy(link, address)
+    return Proxy(link, address, _speakers(record))

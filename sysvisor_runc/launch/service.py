@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.launch.request import Request
     from sysvisor_runc.spec.types import Spec
+    from sysvisor_runc.state.record import Record
     from sysvisor_runc.state.store import Entry
 
 _VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
@@ -54,9 +55,9 @@ class Service:
         notify.make_directory(entry)
         return notify.with_mount(spec, entry)
 
-    def listen(self, entry: Entry) -> notify.Proxy | None:
+    def listen(self, entry: Entry, record: Record) -> notify.Proxy | None:
         """A proxy for what the container says to the manager, if one listens."""
-        return notify.listen(entry, self.address) if self.address else None
+        return notify.listen(entry, self.address, record) if self.address else None
 
 
 def activation() -> dict[str, str]:

@@ -180,7 +180,8 @@ def program() -> list[str]:
     """The command line that started this program, up to its own arguments."""
     argv = sys.orig_argv
     script = argv.index(sys.argv[0]) if sys.argv[0] in argv else 0
-    return [*argv[:script], os.path.abspath(sys.argv[0])]
+    # By its path: a name would be looked up in a directory of somebody else's choosing.
+    return [sys.executable, *argv[1:script], os.path.abspath(sys.argv[0])]
 
 
 def _spawn(root: str, lock: int, listener: int) -> None:

@@ -72,6 +72,27 @@ def test_the_foreground_passes_on_what_is_the_containers(mode: Runtime, service:
     assert "Read-only file system" in result.stdout
 
 
+def test_not_everybody_inside_speaks(mode: Runtime, service: Bundle, manager: Manager) -> None:
+    """Another user of the container is not heard; nobody there has the service killed, or its limits moved."""
+    (service.rootfs / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nother:x:1000:1000::/:/bin/sh\n")
+    script = [
+        "su other -c \"NOTIFY_SOCKET=$NOTIFY_SOCKET /bin/say 'STOPPING=1'\"",
+        "say 'WATCHDOG=trigger' 'WATCHDOG_USEC=1000000000000' 'EXTEND_TIMEOUT_USEC=1000000000000' 'STATUS=root'",
+    ]
+    service.sh("\n".join(script))
+    done = mode("run", "--bundle", service.path, mode.id(), env=told(manager), check=False)
+    assert done.returncode == 0, done
+    assert manager.pending() == ["STATUS=root"]
+
+
+def test_the_user_of_init_speaks(mode: Runtime, service: Bundle, manager: Manager) -> None:
+    """A program that runs as another user than root may say that it is ready."""
+    service.process["user"] = {"uid": 1000, "gid": 1000}
+    service.sh("say READY=1")
+    mode("run", "--bundle", service.path, mode.id(), env=told(manager))
+    assert manager.pending() == ["READY=1"]
+
+
 def test_the_watchdog_of_another_process(plain_runtime: Runtime, service: Bundle, manager: Manager) -> None:
     """WATCHDOG_PID that is not the command's: nobody waits for this container."""
     service.sh("env; say READY=1")

@@ -315,6 +315,14 @@ def test_unknown_caller_reads_and_never_writes(one: Subject) -> None:
             write(one, *probe, nobody)
 
 
+def test_number_given_again_is_not_the_caller(one: Subject) -> None:
+    """A caller that was killed while it waited: whoever has its number now does not write for it."""
+    for path, value in PROBES.values():
+        with pytest.raises(OSError) as refused:
+            write(one, path, value, one.root._replace(uid=one.root.uid + 1000))
+        assert refused.value.errno == errno.ESRCH
+
+
 def test_host_process_sees_the_container(one: Subject) -> None:
     """One that looks in from outside is shown the container's namespaces, never its own."""
     outsider = Caller(0, 0, os.getpid())
