@@ -58,6 +58,7 @@ class Holder:
         self._daemon: Daemon | None = None
         self._next_start = 0.0
         self._restart: Daemon | None = None
+        self._starting: tuple[int, int] | None = None  # pid and pidfd of one that has not called yet
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         self._running = True
@@ -77,6 +78,8 @@ class Holder:
                 self._accept()
             elif self._daemon is not None and fd == self._daemon.pidfd:
                 self._died(self._daemon)
+            elif self._starting is not None and fd == self._starting[1]:
+                self._died_early(self._starting[0])
             elif (client := self._clients.get(fd)) is not None:
                 self._converse(client)
         self._reap()
@@ -171,6 +174,7 @@ class Holder:
             os.close(self._daemon.pidfd)
             failures = self._daemon.failures
         self._restart = None
+        self._expect(0)
         self._daemon = Daemon(pid, [str(word) for word in argv] if isinstance(argv, list) else [], failures)
         self._poll.register(self._daemon.pidfd, select.POLLIN)
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -187,8 +191,25 @@ class Holder:
             return
         if _was_killed(daemon.pid) and not daemon.killed:
             daemon.failures = 0  # by somebody else: no reason to have its readers wait
-        delay = 0.0 if daemon.failures < _EARLY else min(0.1 * 2 ** (daemon.failures - _EARLY), 5.0)
-        self._restart, self._next_start = daemon, time.monotonic() + delay
+        self._restart, self._next_start = daemon, time.monotonic() + _delay(daemon.failures)
+
+    def _died_early(self, pid: int) -> None:
+        """One that was started has ended before it called."""
+        self._expect(0)
+        if self._restart is not None:
+            if _was_killed(pid):
+                self._restart.failures = 0
+            self._next_start = time.monotonic() + _delay(self._restart.failures)
+
+    def _expect(self, pid: int) -> None:
+        """Look whether this process ends before it calls; 0: no longer."""
+        if self._starting is not None:
+            self._poll.unregister(self._starting[1])
+            os.close(self._starting[1])
+            self._starting = None
+        if pid:
+            self._starting = pid, os.pidfd_open(pid)
+            self._poll.register(self._starting[1], select.POLLIN)
 
     def _start_again(self) -> None:
         if self._restart is None or time.monotonic() < self._next_start:
@@ -202,9 +223,10 @@ class Holder:
         daemon.failures += 1
         log.warning("holder: the daemon has ended unexpectedly, starting another")
         try:
-            os.posix_spawn(
+            pid = os.posix_spawn(
                 daemon.argv[0], daemon.argv, dict(os.environ), setsid=True, setsigmask=[], setsigdef=_IGNORED
             )
+            self._expect(pid)
         except OSError as error:
             log.error(f"holder: {daemon.argv[0]}: {error}")
 
@@ -229,6 +251,11 @@ class Holder:
                 signal.pidfd_send_signal(self._daemon.pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # it has ended just now, as the next turn sees
+
+
+def _delay(failures: int) -> float:
+    """Seconds to wait after so many deaths in a row."""
+    return 0.0 if failures < _EARLY else min(0.1 * 2 ** (failures - _EARLY), 5.0)
 
 
 def _was_killed(pid: int) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from tests.support import leaks
 from tests.support.bundle import Bundle, make_bundle, make_rootfs
 from tests.support.runtime import Runtime
+from tools.own_daemon import OwnDaemon
 
 ROOT_ONLY = {"integration", "security", "system"}
 # What is cheap and tells most comes first.
@@ -33,6 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if os.geteuid() != 0 and item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root; to force it: sudo make test"))
     items.sort(key=lambda item: ORDER.index(_folder(item)) if _folder(item) in ORDER else len(ORDER))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_sysvisor_fs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Launches without `--no-sysvisor-fs` find a daemon of this session's own, which ends with it."""
+    with OwnDaemon(tmp_path_factory.mktemp("sysvisor-fs")):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ class OwnDaemon:
 
     def __exit__(self, *failure: object) -> None:
         if self._ours:
-            subprocess.run([str(PROGRAM), "stop", "--all"], check=False)
+            if os.path.isdir(self._variables["SYSVISOR_FS_RUN_DIR"]):
+                subprocess.run([str(PROGRAM), "stop", "--all"], check=False)
             for name in self._variables:
                 del os.environ[name]

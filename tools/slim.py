@@ -13,6 +13,16 @@ class _Slim(ast.NodeTransformer):
         return self._without_docstring(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        if any(isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases):
+            # Its annotations are its fields; of what type, only readers need to know.
+            for entry in node.body:
+                if isinstance(entry, ast.AnnAssign):
+                    entry.annotation = ast.Constant(None)
+            fields = [entry for entry in node.body if isinstance(entry, ast.AnnAssign)]
+            node.body = [entry for entry in node.body if entry not in fields] or [ast.Pass()]
+            self._without_docstring(node)
+            node.body = [*fields, *node.body]
+            return ast.fix_missing_locations(node)
         return self._without_docstring(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:

@@ -8,12 +8,11 @@ on the caller's credentials, for the daemon would be allowed everything.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
-import uuid
 from typing import TYPE_CHECKING
 
+from sysvisor_fs.identifier import uuid_from
 from sysvisor_fs.node import DT_DIR, DT_REG, FOREVER, Attributes, Directory, File
 from sysvisor_fs.nodes import sysctl_table as table
 from sysvisor_fs.nodes.sysctl_values import invalid, numbers
@@ -72,7 +71,7 @@ class BootId(Plain):
     def read(self, container: Container, caller: Caller) -> bytes:
         """Made of the host's, which changes with it."""
         seed = b"%s\0%s\0%d" % (super().read(container, caller), container.id.encode(), container.start_boottime_ns)
-        return str(uuid.UUID(bytes=hashlib.blake2b(seed, digest_size=16).digest(), version=4)).encode() + b"\n"
+        return uuid_from(seed).encode() + b"\n"
 
 
 class Stored(File):

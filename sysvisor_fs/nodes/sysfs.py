@@ -6,12 +6,11 @@ What only the host's root may read stays closed, as in any sysfs that a user nam
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
-import uuid
 from typing import TYPE_CHECKING
 
+from sysvisor_fs.identifier import uuid_from
 from sysvisor_fs.node import Branch, Directory, File, Link, d_type
 from sysvisor_fs.nodes.sysctl import Net
 from sysvisor_fs.passthrough import enter, identity, instances, reach
@@ -194,8 +193,7 @@ class ProductUuid(File):
             host = reach.read(instances.sysfs(), "devices/virtual/dmi/id/product_uuid")
         except OSError:
             host = b""
-        digest = hashlib.blake2b(host + b"\0" + container.id.encode(), digest_size=16).digest()
-        return str(uuid.UUID(bytes=digest, version=4)).encode() + b"\n"
+        return uuid_from(host + b"\0" + container.id.encode()).encode() + b"\n"
 
 
 class Parameter(File):

@@ -79,7 +79,7 @@ class Client:
 
     async def prepare(self, container_id: str, netns: str) -> str:
         """Have a tree for a container; where the trees are. Raises CallError."""
-        mountpoint = await self._mountpoint()
+        mountpoint = await self.mountpoint()
         if not self.era:
             data = _data(Id=container_id, Netns=netns)
             try:
@@ -110,8 +110,11 @@ class Client:
             elif error.code != "NOT_FOUND":
                 raise
 
-    async def _mountpoint(self) -> str:
-        """Ask under each name that the service has had; a daemon that knows none of them for this is one of 2019."""
+    async def mountpoint(self) -> str:
+        """Where trees are. Raises CallError.
+
+        Asked under each name that the service has had; a daemon that knows none of them for this is one of 2019.
+        """
         from sysvisor_runc.contract.sysvisor_fs_pb2 import MountpointReq, MountpointResp
 
         if self.era:

@@ -216,6 +216,7 @@ class _Residence:
             log.warning("the control socket has gone: listening anew")
             self._listen_again()
         self._supervisor.retry_unwatched()
+        self._changed()
 
     def _listen_again(self) -> None:
         try:

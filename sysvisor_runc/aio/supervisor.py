@@ -217,14 +217,14 @@ class Supervisor:
                 log.warning(f"start {container_id}: {error}")
 
     def _require_descriptors(self) -> None:
-        used = 3 * len(self.containers) + len(os.listdir("/proc/self/fd")) if self._near_the_limit() else 0
-        if used and len(os.listdir("/proc/self/fd")) + _SPARE_FDS > self._descriptors:
+        if self._near_the_limit() and len(os.listdir("/proc/self/fd")) + _SPARE_FDS > self._descriptors:
             raise Refusal(
                 f"the supervisor has no descriptor left: its limit is {self._descriptors}",
                 hint="raise its limit on open files: ulimit -n, LimitNOFILE=",
             )
 
     def _near_the_limit(self) -> bool:
+        """Whether counting pays; a container with a terminal has six descriptors at most."""
         return 8 * len(self.containers) + _SPARE_FDS > self._descriptors // 2
 
     def _unwatched(self, entry: Entry, known: Supervision, error: Exception) -> None:

@@ -167,19 +167,16 @@ def _leave_caller() -> None:
 
 
 def _reside(root: str, lock: int, listener: _socket.socket, linger: float | None, before: Callable[[], None]) -> int:
-    from sysvisor_runc.kernel.prctl import PR_SET_CHILD_SUBREAPER, prctl, set_name
-
-    set_name("sysvisor-superv")
-    # What is started again comes to us, so that we may wait for it on any kernel.
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
     from sysvisor_runc.aio.loop import run as run_loop
     from sysvisor_runc.aio.resident import reside
+    from sysvisor_runc.aio.standing import stand
 
+    # What is started again comes to us, so that we may wait for it on any kernel.
+    stand("sysvisor-superv")
     try:
-        return run_loop(reside(root, lock, listener, linger, before), prefer="uvloop")
+        return run_loop(reside(root, lock, listener, linger, before), prefer="uvloop", endures=True)
     except Exception as error:
         # Nobody reads our standard error.
-        import traceback
-
-        log.error(" | ".join(traceback.format_exception(error)))
+        log.error(f"{type(error).__name__}: {error}")
+        before()
         raise

@@ -213,10 +213,10 @@ COMMANDS: dict[str, Command] = {
                     ("stop", "", BOOL, "", "", "end the supervisor that runs; the containers run on"),
                     ("linger", "", DURATION, "DURATION", "", "end after so long with nothing to look after"),
                     ("resident", "", BOOL, "", "", ""),
-                    ("launcher", "", TEXT, "", "", ""))),
+                    ("launcher", "", CHOICE, "respawn|keep", "", ""))),
     "update": ("change the resource limits of a container", _ID, 1, 1, False, _UPDATE),
-    "wait": ("wait until a container has ended, and print its exit code", _ID, 1, 1, False, ()),
     "version": ("", "", 0, 0, False, ()),
+    "wait": ("wait until a container has ended, and print its exit code", _ID, 1, 1, False, ()),
 }  # fmt: skip
 
 

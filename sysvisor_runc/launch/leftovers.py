@@ -49,14 +49,14 @@ def remove_leftovers(
     for kind, word in found:
         if kind in ("unit", "user-unit") and connect is not None:
             _stop_unit(word, connect, user=kind == "user-unit")
-    if inits:
-        manager.remove()
-    else:
-        _remove_unused(manager)
         if kind == "fs":
             from sysvisor_runc.launch.fsend import unregister_noted
 
             unregister_noted(word, entry.id, os.path.dirname(entry.path), serve_fs_agent)
+    if inits:
+        manager.remove()
+    else:
+        _remove_unused(manager)
     # The last ones made go first: a monitoring group before the group that it is in.
     for kind, word in reversed(found):
         if kind == "rdt":

@@ -24,6 +24,7 @@ SOCKET = "control.sock"
 _PATH_MAX = 107
 _FDS_MAX = 16
 _CHUNK = 1 << 16
+_CONNECT = 10.0  # seconds
 
 
 class NoSupervisor(SysvisorError):
@@ -64,8 +65,13 @@ def ask(
 def connect(root: str, *, flags: int = 0) -> _socket.socket:
     """A stream to the supervisor's socket. Raises OSError: ENOENT or ECONNREFUSED where nobody listens."""
     link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
+    blocking = not flags & _socket.SOCK_NONBLOCK
     try:
+        if blocking:
+            link.settimeout(_CONNECT)  # the queue of one that has been stopped may be full
         with_path(root, link.connect)
+        if blocking:
+            link.settimeout(None)
     except BaseException:
         link.close()
         raise

@@ -41,7 +41,14 @@ MAY_IMPORT: dict[str, set[str]] = {
 # For the type checker only, a lower package may name the values it is handed.
 MAY_NAME = {"spec", "errors"}
 # These may be named in one package only (None: nowhere).
-HEAVY: dict[str, str | None] = {"asyncio": "aio", "grpc": "aio", "pyroute2": "aio", "uvloop": "aio", "argparse": None}
+HEAVY: dict[str, str | None] = {
+    "asyncio": "aio",
+    "grpc": "aio",
+    "pyroute2": "aio",
+    "uvloop": "aio",
+    "argparse": None,
+    "prctl": "aio",
+}
 
 
 def part(module: str) -> str:

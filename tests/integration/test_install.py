@@ -10,6 +10,7 @@ import pytest
 from tests.support import leaks
 from tests.support.bundle import Bundle
 from tests.support.runtime import SOURCE, Runtime
+from tests.support.terminal import on_terminal
 
 
 def make(target: str, *variables: str) -> str:
@@ -117,3 +118,12 @@ def test_make_alone_lists_the_targets() -> None:
     listed = make("help")
     for target in ("demo", "test", "integration", "install", "lint", "bench", "docs"):
         assert f"  {target} " in listed
+
+
+def test_installed_program_relays_a_terminal(installed: Runtime, bundle: Bundle) -> None:
+    """What the archive leaves out of the code is nothing that the relay of a terminal needs."""
+    bundle.process["terminal"] = True
+    bundle.sh("echo by the archive; exit 7")
+    with on_terminal(installed, "run", "--bundle", bundle.path, installed.id()) as terminal:
+        terminal.expect("by the archive")
+        assert terminal.wait() == 7

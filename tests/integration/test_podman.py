@@ -71,7 +71,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         path.chmod(0o755)
     (directory / "containers.conf").write_text(CONFIG.format(directory))
     (directory / "subid").write_text("containers:300000:655360\n")
-    setup = "".join(f"mount --bind {directory}/subid /etc/{name} && " for name in ("subuid", "subgid"))
+    # Podman leaves a file for each network of whose end it does not hear.
+    setup = "mkdir -p /run/netns && mount -t tmpfs netns /run/netns && "
+    setup += "".join(f"mount --bind {directory}/subid /etc/{name} && " for name in ("subuid", "subgid"))
     if not pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists():
         setup += CGROUPS.format(directory)
     command = [program("podman", "podman"), "--storage-driver", "overlay", "--root", f"{directory}/root"]

@@ -476,14 +476,14 @@ def test_exec_takes_the_size_that_its_process_says(
 Arguments = Callable[[Bundle, str], tuple[Any, ...]]
 REFUSED: dict[str, tuple[Arguments, str]] = {
     "create": (lambda bundle, name: ("create", "-b", bundle.path, name), NO_SOCKET),
-    "run -d": (lambda bundle, name: ("run", "-d", "-b", bundle.path, name), NO_SOCKET),
+    "run -d": (lambda bundle, name: ("run", "-d", "--no-supervisor", "-b", bundle.path, name), NO_SOCKET),
     "run": (lambda bundle, name: ("run", "--console-socket", "/nowhere", "-b", bundle.path, name), NO_TERMINAL),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_terminals_that_nobody_could_have_are_refused(plain_runtime: Runtime, shell: Bundle, case: str) -> None:
-    """A detached terminal needs a socket, a relayed one must not have one: in runc's words, and nothing is made."""
+    """A detached terminal needs a socket or a supervisor, a relayed one no socket: in runc's words; nothing is made."""
     arguments, message = REFUSED[case]
     assert message in plain_runtime.fails(*arguments(shell, plain_runtime.id())).stderr
 

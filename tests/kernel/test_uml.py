@@ -53,7 +53,15 @@ def test_systemd_driver(version: str, tmp_path: pathlib.Path) -> None:
     assert "systemd is not pid 1 here" not in text
 
 
-@pytest.mark.parametrize(("version", "select"), [("v2", ""), ("hybrid", "ready or background")])
+@pytest.mark.parametrize(
+    ("version", "select"),
+    [
+        ("v2", "says_when or background or crash or stopping"),
+        ("v2", "not says_when and not background and not crash and not stopping"),
+        ("hybrid", "says_when or background"),
+    ],
+    ids=["v2", "v2-more", "hybrid"],
+)
 def test_services(version: str, select: str, tmp_path: pathlib.Path) -> None:
     """The units of contrib/systemd under a real systemd, with pure v2 and, where cgroups matter, beside v1."""
     # What services ordinarily depend on, before the tests: it empties /tmp.

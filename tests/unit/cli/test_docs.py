@@ -81,7 +81,9 @@ def test_bash_offers_commands_and_flags(completed: Completed) -> None:
     """Commands first, then the flags of the command that stands there."""
     assert completed("re") == ["restore", "resume"]
     assert completed("--no-") == ["--no-sysvisor-fs", "--no-syscont"]
-    assert completed("--debug", "run", "--no-") == ["--no-pivot", "--no-new-keyring", "--no-subreaper"]
+    assert completed("--debug", "run", "--no-") == [
+        "--no-pivot", "--no-new-keyring", "--no-supervisor", "--no-subreaper",
+    ]  # fmt: skip
     assert completed("help", "sta") == ["start", "state"]
     assert completed("kill", "-") == [""]
 

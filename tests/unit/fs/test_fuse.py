@@ -1,9 +1,11 @@
 """The FUSE protocol without a kernel: whatever bytes come in, what goes out is an answer that a kernel takes."""
 
 import errno
+import hashlib
 import os
 import pathlib
 import struct
+import uuid
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from sysvisor_fs.fuse.handles import Handles
 from sysvisor_fs.fuse.journal import Journal
 from sysvisor_fs.fuse.names import Names, node_id
 from sysvisor_fs.fuse.session import Session, Slow
+from sysvisor_fs.identifier import uuid_from
 from sysvisor_fs.node import Branch, Caller, Container, Directory, File, Node
 
 OPCODES = sorted({*p.OPCODE_NAMES, *range(60), 4096, 0xFFFFFFFF})
@@ -310,6 +313,12 @@ def test_a_name_is_one_name() -> None:
         with pytest.raises(OSError, match="no name"):
             p.name_of(memoryview(raw))
     assert p.name_of(memoryview(b"\xff\0")) == "\udcff"
+
+
+def test_uuid_is_what_the_library_makes() -> None:
+    """A version 4 UUID of the seed's digest."""
+    digest = hashlib.blake2b(b"seed", digest_size=16).digest()
+    assert uuid_from(b"seed") == str(uuid.UUID(bytes=digest, version=4))
 
 
 def test_nothing_is_a_node_by_default() -> None:
