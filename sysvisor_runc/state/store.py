@@ -456,6 +456,8 @@ def _clear(dirfd: int, *, keep: str = "") -> None:
             continue
         try:
             os.unlink(name, dir_fd=dirfd)
+        except FileNotFoundError:
+            continue  # a supervisor has renamed its note over the one before
         except IsADirectoryError:
             inner = os.open(name, _OPEN_DIR, dir_fd=dirfd)
             try:

@@ -149,9 +149,10 @@ def test_streams_are_handed_in_anew(plain_criu: Runtime, bundle: Bundle) -> None
     os.close(write)
     wait_until(lambda: plain_criu.ids() == [name], 20, "the container")
     (bundle.rootfs / "go").touch()
-    assert running.process.wait(20) == 7
+    code = running.process.wait(20)
     with open(read) as file:
-        assert "after\n" in file.read()
+        said = file.read()
+    assert (code, "after\n" in said) == (7, True), said
     assert plain_criu.ids() == []
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from sysvisor_runc.errors import StateError
 from sysvisor_runc.state.record import new_record
-from sysvisor_runc.state.store import NoRecord, NoSuchContainer, Store, check_id
+from sysvisor_runc.state.store import Entry, NoRecord, NoSuchContainer, Store, check_id
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -433,3 +433,16 @@ def test_the_record_goes_last(store: Store) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, limit)
         assert entry.load()["id"] == "c"
         entry.remove()
+
+
+def test_removal_bears_what_vanishes_meanwhile(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that a supervisor renames while the directory is emptied is no reason to leave the rest behind."""
+    entry = Store(str(tmp_path / "root")).create("c")
+    path = pathlib.Path(entry.path)
+    for name in ("a", "b", Entry.RECORD):
+        (path / name).write_text("")
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda fd: ["gone", *listdir(fd)])
+    entry.remove()
+    entry.close()
+    assert not path.exists()
