@@ -23,6 +23,7 @@ from sysvisor_fs.holder import JOURNAL
 from sysvisor_fs.registry import Registry
 from sysvisor_fs.store import Store
 from sysvisor_runc import log
+from sysvisor_runc.contract.names import LOG_FILE
 from sysvisor_runc.errors import SysvisorError
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SWITCH = 0.0005  # seconds that another thread may keep the FUSE thread from running
 
 
+def own_log(options: Options) -> str:
+    """Where a daemon that a launch has started, and the holder, say what they have to say."""
+    return f"{options.run_dir}/{LOG_FILE}"
+
+
 def program() -> list[str]:
     """How this program is started."""
     return [sys.executable, "-SI", os.path.realpath(sys.argv[0])]
@@ -45,11 +51,11 @@ def serve(options: Options) -> int:
     """Be the daemon until told to end; the exit code."""
     # Whoever tells us to end is heard once there is a loop to hear it; threads never do.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
-    log_path = options.log or f"{options.run_dir}/sysvisor-fs.log"
+    log_path = options.log or own_log(options)
     rundir.raise_descriptor_limit()
     rundir.make(options.run_dir)
     lock = rundir.lock(options.run_dir)
-    messages.send_to(options.log, options.log_format, options.debug)
+    messages.send_to(options.log, options.log_format, options.debug, own_log(options))
     keeper = holders.connect(options.run_dir)
     fresh = keeper is None
     if keeper is None:

@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import struct
+import time
 
 from sysvisor_runc import log
 from sysvisor_runc.kernel import mount as m
@@ -18,6 +19,8 @@ from sysvisor_runc.kernel import mount as m
 _BACKLOG = 128
 _CONNECTIONS = 256
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NO_COOKIE = 4, 20, 1, -1
+_TCP_ESTABLISHED = 1
+_SAY_AGAIN = 10.0  # seconds between two complaints about peers that were turned away
 
 
 def private_directory() -> int:
@@ -68,7 +71,11 @@ def listen_tcp(port: int) -> socket.socket:
 
 
 def peer_uid(connection: socket.socket) -> int:
-    """The user at the other end; -1 where nobody can tell."""
+    """The user at the other end; -1 where nobody can tell.
+
+    Raises:
+        OSError: it has gone.
+    """
     if connection.family == socket.AF_UNIX:
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return int(uid)
@@ -76,8 +83,11 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 def is_welcome(connection: socket.socket) -> bool:
-    """Whether the peer is root, or who runs this daemon."""
-    return peer_uid(connection) in (0, os.geteuid())
+    """Whether the peer is root, or who runs this daemon. One that has gone is not."""
+    try:
+        return peer_uid(connection) in (0, os.geteuid())
+    except OSError:
+        return False
 
 
 def _tcp_uid(peer: tuple[str, int], ours: tuple[str, int]) -> int:
@@ -85,7 +95,9 @@ def _tcp_uid(peer: tuple[str, int], ours: tuple[str, int]) -> int:
 
     struct nlmsghdr { u32 len; u16 type; u16 flags; u32 seq; u32 pid; }, then struct inet_diag_req_v2 { u8 family;
     u8 protocol; u8 ext; u8 pad; u32 states; struct inet_diag_sockid id; }. The answer, struct inet_diag_msg, has the
-    uid behind 4 bytes, the 48 of the id and 12 more.
+    uid behind 4 bytes, the 48 of the id and 12 more, and then the inode.
+
+    Of a connection that its owner has closed the kernel keeps a remnant that belongs to nobody, which reads as uid 0.
     """
     addresses = b"".join(socket.inet_aton(address).ljust(16, b"\0") for address, _ in (peer, ours))
     identity = struct.pack("!HH", peer[1], ours[1]) + addresses + struct.pack("=Iq", 0, _NO_COOKIE)
@@ -94,9 +106,15 @@ def _tcp_uid(peer: tuple[str, int], ours: tuple[str, int]) -> int:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as link:
         link.sendall(header + request)
         answer = link.recv(4096)
-    if struct.unpack_from("=H", answer, 4)[0] != _SOCK_DIAG_BY_FAMILY:
+    return owner_told(answer)
+
+
+def owner_told(answer: bytes) -> int:
+    """The owner that an answer of sock_diag(7) names; -1 unless it is that of a socket that is open and connected."""
+    if len(answer) < 16 + 72 or struct.unpack_from("=H", answer, 4)[0] != _SOCK_DIAG_BY_FAMILY:
         return -1
-    return int(struct.unpack_from("=I", answer, 16 + 64)[0])
+    uid, inode = struct.unpack_from("=II", answer, 16 + 64)
+    return int(uid) if answer[17] == _TCP_ESTABLISHED and inode else -1
 
 
 class _End(asyncio.Protocol):
@@ -163,6 +181,7 @@ class Door:
         self._inside = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.refused = 0
+        self._said = (0, -_SAY_AGAIN)  # how many of them, and when
         loop = asyncio.get_running_loop()
         for listener in listeners:
             loop.add_reader(listener, self._accept, listener)
@@ -192,14 +211,21 @@ class Door:
             return
         connection.setblocking(False)
         if self._inside >= _CONNECTIONS or not is_welcome(connection):
-            self.refused += 1
-            log.warning(f"refused a connection of uid {peer_uid(connection)}")
             connection.close()
+            self._refuse()
             return
         self._inside += 1
         task = asyncio.get_running_loop().create_task(self._lead(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _refuse(self) -> None:
+        """Count it, and say so now and then: whoever knocks must not fill the log."""
+        self.refused += 1
+        count, when = self._said
+        if (now := time.monotonic()) - when >= _SAY_AGAIN:
+            log.warning(f"connections refused: {self.refused - count}")
+            self._said = self.refused, now
 
     async def _lead(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()

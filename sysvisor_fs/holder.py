@@ -104,6 +104,9 @@ class Holder:
     def _converse(self, client: socket.socket) -> None:
         try:
             message, descriptors = packets.receive(client)
+        except packets.Incomplete as problem:
+            self._complain(client, str(problem))
+            return
         except (EOFError, OSError, ValueError):
             self._hang_up(client)
             return
@@ -111,6 +114,14 @@ class Holder:
             self._obey(client, message, descriptors)
         except OSError as error:
             log.warning(f"holder: {message.get('op')}: {error}")
+            self._hang_up(client)
+
+    def _complain(self, client: socket.socket, problem: str) -> None:
+        """What it asked for is not done; it stays connected, as a daemon calls but once."""
+        log.error(f"holder: a packet is lost: {problem}")
+        try:
+            packets.send(client, {"ok": False, "error": problem})
+        except OSError:
             self._hang_up(client)
 
     def _obey(self, client: socket.socket, message: packets.Message, descriptors: list[int]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sysvisor_fs import messages
 from sysvisor_fs.options import USAGE, parse
+from sysvisor_runc.contract.names import LOG_FILE
 from sysvisor_runc.errors import SysvisorError, reason
 from sysvisor_runc.kernel.syscall import SyscallError
 from sysvisor_runc.version import VERSION
@@ -67,7 +68,7 @@ def _command(options: Options) -> int:
     if options.command == "holder":
         from sysvisor_fs import holder
 
-        messages.send_to("", options.log_format, options.debug)
+        messages.send_to("", options.log_format, options.debug, f"{options.run_dir}/{LOG_FILE}")
         return holder.main(options.run_dir, options.mountpoint, options.words[1])
     if options.command == "stop":
         from sysvisor_fs.stop import stop

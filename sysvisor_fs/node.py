@@ -12,15 +12,24 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
+
+
+def _always() -> bool:
+    return True
 
 
 class Caller(NamedTuple):
-    """Who asks, from the request's header: ids in the daemon's user namespace, pid 0 where it is not visible here."""
+    """Who asks, from the request's header: ids in the daemon's user namespace, pid 0 where it is not visible here.
+
+    Attributes:
+        waits: whether it does, still. One that a signal or the deadline has let go may end, and its pid be another's.
+    """
 
     uid: int
     gid: int
     pid: int
+    waits: Callable[[], bool] = _always
 
 
 class Attributes(NamedTuple):
@@ -84,10 +93,12 @@ class Node:
 
     Attributes:
         fast: answered on the FUSE thread itself, so never more than a millisecond; else on a worker with a deadline.
+        asks: a process is asked for its content, so few may do so for one container at a time.
         valid: seconds for which the kernel may keep the attributes. 0 where owner or mode can change.
     """
 
     fast: bool = True
+    asks: bool = False
     valid: float = 0.0
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
@@ -130,6 +141,7 @@ class Directory(Node):
     """A directory. `names` need not be cheap, `lookup` should."""
 
     mode: int = 0o555
+    slow_names: bool = False  # `lookup` may be `fast`, listing is left to a worker
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """`mode`, owned by the container's root."""

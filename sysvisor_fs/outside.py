@@ -75,11 +75,11 @@ async def _tick(registry: Registry, tree: str) -> None:
     """What the tree wants done now and then, on a thread that may wait."""
     tick = getattr(sys.modules.get(tree), "tick", None)
     while tick is not None:
-        await asyncio.sleep(_TICK)
         try:
             await asyncio.to_thread(tick, [one for one in registry.containers.values() if one.registered])
         except Exception as problem:  # noqa: BLE001 - a sample is missed, the next one may do
             log.error(f"the tree's tick: {type(problem).__name__}: {problem}")
+        await asyncio.sleep(_TICK)
 
 
 def _watch(loop: asyncio.AbstractEventLoop, registry: Registry, container: Container) -> None:

@@ -15,6 +15,10 @@ MOST_DESCRIPTORS = 250  # of one packet: SCM_MAX_FD is 253
 Message = dict[str, object]
 
 
+class Incomplete(ValueError):
+    """A packet that has come without all that was sent: too long, or we can have no more descriptors."""
+
+
 def send(sock: socket.socket, message: Message, descriptors: list[int] | None = None) -> None:
     """One packet. The descriptors stay the sender's."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -26,7 +30,8 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]]:
 
     Raises:
         EOFError: the other side is gone.
-        ValueError: it is no JSON object, or too long.
+        Incomplete: it has lost something.
+        ValueError: it is no JSON object.
     """
     space = socket.CMSG_SPACE(MOST_DESCRIPTORS * 4)
     data, ancillary, flags, _ = sock.recvmsg(SIZE, space, socket.MSG_CMSG_CLOEXEC)
@@ -38,7 +43,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]]:
         if not data:
             raise EOFError("the other side has hung up")
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise ValueError("packet too long")
+            raise Incomplete("no more descriptors" if flags & socket.MSG_CTRUNC else "packet too long")
         message = loads(data)
         if not isinstance(message, dict):
             raise ValueError("not an object")

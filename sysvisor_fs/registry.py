@@ -6,6 +6,7 @@ look up paths in mounts of ours.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ from sysvisor_fs.fuse.session import Session, Trigger
 from sysvisor_fs.node import Container
 from sysvisor_fs.store import check_id
 from sysvisor_runc import log
+from sysvisor_runc.errors import SysvisorError
 from sysvisor_runc.kernel.syscall import SyscallError
 
 if TYPE_CHECKING:
@@ -214,8 +216,17 @@ class Registry:
         return session
 
     def _watch(self, session: Session, trigger: Trigger) -> None:
-        self._keeper.put(_held_trigger(session.connection, trigger.handle), trigger.fd)
-        self._engine.watch(self._links[session.container.id], trigger)
+        name = _held_trigger(session.connection, trigger.handle)
+        try:
+            self._keeper.put(name, trigger.fd)
+        except SysvisorError as problem:
+            log.warning(f"container {session.container.id}: {problem.message}")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        try:
+            self._engine.watch(self._links[session.container.id], trigger)
+        except OSError:
+            self._keeper.drop(name)
+            raise
 
     def _unwatch(self, session: Session, trigger: Trigger) -> None:
         self._keeper.drop(_held_trigger(session.connection, trigger.handle))

@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.fuse import protocol as p
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 DEADLINE = 5.0  # seconds for a slow answer
 PENDING = 16  # slow requests of one container; then its next ones wait in the kernel, and nobody else's
+QUESTIONS = 4  # of those, that ask a process and may wait long for it; the next ones wait without a worker
 _SPIN = 50_000  # ns
 _TICK = 0.25
 _ATTEMPTS = 3  # daemons that may die with the same request
@@ -51,16 +53,18 @@ class Job:
 class Link:
     """A connection as the engine sees it: its descriptor, its session, and the slow requests by their `unique`."""
 
-    __slots__ = ("fd", "gone", "lock", "paused", "pending", "session", "silent")
+    __slots__ = ("asking", "fd", "gone", "lock", "paused", "pending", "questions", "session", "silent")
 
     def __init__(self, fd: int, session: Session) -> None:
         self.fd = fd
         self.session = session
         self.pending: dict[int, Job] = {}
+        self.questions: deque[Job] = deque()  # that wait for their turn, `asking` workers being about others
+        self.asking = 0
         self.paused = False
         self.gone = False
         self.silent = False
-        self.lock = threading.Lock()  # held by a worker that writes, and while `gone` is set; neither waits
+        self.lock = threading.Lock()  # held by workers that write or take a question, while `gone` is set; none waits
 
 
 class Cost:
@@ -157,8 +161,8 @@ class Engine:
 
     def watch(self, link: Link, trigger: Trigger) -> None:
         """Tell the connection's kernel when a trigger comes true."""
-        self._triggers[trigger.fd] = link, trigger
         self._epoll.register(trigger.fd, select.EPOLLPRI)
+        self._triggers[trigger.fd] = link, trigger
 
     def unwatch(self, trigger: Trigger) -> None:
         """Its file is closed."""
@@ -292,17 +296,41 @@ class Engine:
 
     def _defer(self, link: Link, request: Request, slot: int) -> None:
         # The slot may be given to another request while a worker that has missed its deadline still looks at this one.
-        job = Job(link, request._replace(body=memoryview(bytes(request.body))), slot)
+        caller = request.caller._replace(waits=partial(link.pending.__contains__, request.unique))
+        job = Job(link, request._replace(body=memoryview(bytes(request.body)), caller=caller), slot)
         link.pending[request.unique] = job
         self._jobs.append(job)
         if slot == self._slot:
             self._slot = self._free_slot()
-        self._workers.submit(lambda: self._work(job))
+        if link.session.asks(request.nodeid):
+            self._ask_in_turn(job)
+        else:
+            self._workers.submit(lambda: self._work(job))
         if len(link.pending) >= PENDING and link.fd in self.links and not link.silent:
             # In this order: a worker that ends meanwhile must not resume what is paused only after that.
             self._epoll.modify(link.fd, 0)
             link.paused = True
             self._resume(link)
+
+    def _ask_in_turn(self, job: Job) -> None:
+        """A container must not have all workers wait for processes in its namespaces."""
+        link = job.link
+        with link.lock:
+            link.questions.append(job)
+            if link.asking >= QUESTIONS:
+                return
+            link.asking += 1
+        self._workers.submit(lambda: self._questions(link))
+
+    def _questions(self, link: Link) -> None:
+        """On a worker, until no more wait."""
+        while True:
+            with link.lock:
+                if not link.questions:
+                    link.asking -= 1
+                    return
+                job = link.questions.popleft()
+            self._work(job)
 
     def _free_slot(self) -> int:
         """A slot to read into; where all are taken, the oldest slow request gives way."""

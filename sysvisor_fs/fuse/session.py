@@ -11,6 +11,8 @@ import os
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.fuse import protocol as p
+from sysvisor_fs.fuse.lists import Lists
+from sysvisor_fs.fuse.names import node_id
 from sysvisor_fs.node import Caller, Directory, File, Link
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sysvisor_fs.fuse.protocol import Request
     from sysvisor_fs.node import Container, Node
 
+TRIGGERS = 64  # each keeps descriptors of the daemon's and the holder's, whose number is limited for all together
 NODES = 1 << 16  # paths that one container's kernel may hold on to
 # What the kernel says of a pressure file (psi_trigger_poll): readable and writable always, POLLPRI when the trigger has
 # fired, POLLPRI and POLLERR without a trigger.
@@ -73,12 +76,17 @@ class Session:
         self.on_release: Callable[[Session, Trigger], None] = lambda _session, trigger: os.close(trigger.fd)
         self.triggers: dict[int, Trigger] = {}
         self._known: dict[int, int] = {}  # node id → lookups that the kernel has not forgotten
-        self._lists: dict[int, list[tuple[str, int]]] = {}
+        self._lists = Lists()
 
     def path_of(self, number: int) -> str:
         """The path of a node, for people."""
         name = self.names.table.get(number)
         return f"/{name.path}" if name is not None else f"node {number}"
+
+    def asks(self, number: int) -> bool:
+        """Whether a process is asked for what is at a node."""
+        name = self.names.table.get(number)
+        return name is not None and name.node is not None and name.node.asks
 
     def distrust(self, number: int) -> None:
         """A daemon died while it answered for this node: it goes to a worker from now on."""
@@ -156,10 +164,10 @@ class Session:
     def _tell(self, path: str, node: Node) -> int:
         """The id of what the kernel is about to be told of, once or once more."""
         with self.names.lock:
-            number = self.names.enter(path, node)
-            known = self._known.get(number, 0)
+            known = self._known.get(node_id(path), 0)
             if not known and len(self._known) >= NODES:
-                raise _error(errno.ENOMEM)
+                raise _error(errno.ENOMEM)  # before the table, which all share, has one more
+            number = self.names.enter(path, node)
             self._known[number] = known + 1
             if not known:
                 self.names.table[number].users += 1
@@ -289,8 +297,15 @@ class Session:
     def _set_trigger(self, file: File, caller: Caller, handle: int, data: bytes) -> None:
         if handle in self.triggers:
             raise _error(errno.EBUSY)
+        if not handle or len(self.triggers) >= TRIGGERS:
+            raise _error(errno.ENOSPC)
         self.triggers[handle] = trigger = Trigger(file.trigger(self.container, caller, data), handle)
-        self.on_trigger(self, trigger)
+        try:
+            self.on_trigger(self, trigger)
+        except BaseException:
+            del self.triggers[handle]
+            os.close(trigger.fd)
+            raise
 
     def _release(self, request: Request, fast: bool) -> bytes:
         handle, _, _, _ = p.unpack(p.RELEASE_IN, request.body)
@@ -308,14 +323,16 @@ class Session:
         names = self._lists.get(handle) if offset else None
         if names is None:
             directory = self._directory(request, fast)
+            if fast and directory.slow_names:
+                raise Slow
             names = [(".", 4), ("..", 4), *directory.names(self.container, request.caller)]
             if handle:
-                self._lists[handle] = names
+                self._lists.keep(handle, names)
         return p.dirents(names, offset, size)
 
     def _releasedir(self, request: Request, fast: bool) -> bytes:
         handle, _, _, _ = p.unpack(p.RELEASE_IN, request.body)
-        self._lists.pop(handle, None)
+        self._lists.drop(handle)
         self.handles.close(self.connection, handle)
         return b""
 

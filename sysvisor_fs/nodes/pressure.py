@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.node import FOREVER, File
+from sysvisor_fs.passthrough import enter, identity
 from sysvisor_fs.views import files
 from sysvisor_fs.views.hierarchy import UNIFIED, home
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # A trigger without CAP_SYS_RESOURCE has a window of a multiple of two seconds (kernel/sched/psi.c): others cost a
 # real-time thread of the host's.
 _WINDOW_US = 2_000_000
+_LIMIT = 1 << 32  # the kernel reads %u, and takes what is beyond for another number
+_KINDS = (b"some", b"full")
 
 
 class Pressure(File):
@@ -41,16 +44,32 @@ class Pressure(File):
 
     def trigger(self, container: Container, caller: Caller, data: bytes) -> int:
         """A descriptor of the cgroup's own file with the trigger set."""
-        words = data.rstrip(b"\0\n").split()
-        if len(words) != 3 or not words[2].isdigit() or int(words[2]) % _WINDOW_US:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        fd = os.open(self._path(container), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        text, path = condition(data), self._path(container)
+        # The kernel looks at the credentials that the file was opened with (f_cred): with the daemon's there is a
+        # real-time thread whatever the window.
+        flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = enter.without(1 << identity.CAP_SYS_RESOURCE, lambda: os.open(path, flags))
         try:
-            os.write(fd, data)
+            os.write(fd, text)
         except OSError:
             os.close(fd)
             raise
         return fd
+
+
+def condition(data: bytes) -> bytes:
+    """A trigger, written as the kernel reads it and cannot take it for another.
+
+    Raises:
+        OSError: EINVAL.
+    """
+    words = data.rstrip(b"\0\n").split()
+    if len(words) != 3 or words[0] not in _KINDS or not all(word.isdigit() and len(word) < 20 for word in words[1:]):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    threshold, window = int(words[1]), int(words[2])
+    if threshold >= _LIMIT or window >= _LIMIT or window % _WINDOW_US:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return b"%s %d %d\0" % (words[0], threshold, window)
 
 
 class Slabinfo(File):

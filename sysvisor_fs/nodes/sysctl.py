@@ -102,7 +102,8 @@ class Stored(File):
         """Keep it if the kernel would take it."""
         if self.row.parse is None or not identity.may_store(container, caller, self.row.capability):
             raise error(errno.EPERM)
-        container.values[self.key] = self.row.parse(self.read(container, caller), data)
+        now = Stored.read(self, container, caller)  # which asks no namespace, as a subclass does
+        container.values[self.key] = self.row.parse(now, data)
 
 
 class InNamespace(File):
@@ -119,9 +120,12 @@ class InNamespace(File):
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """What stat(2) tells in there: newer kernels name the namespace's root as owner."""
-        task = identity.task(container, caller, self.kind)
-        found = enter.at(task, self.kind, lambda: _host_attributes(self.path))
-        return found if found.uid else _in_container(found, container)
+        namespace = identity.open_namespace(identity.task(container, caller, self.kind), self.kind)
+        try:
+            found = enter.inside(namespace, self.kind, lambda: _host_attributes(self.path))
+            return identity.owner_inside(container, namespace, found)
+        finally:
+            os.close(namespace)
 
     def opened(self, container: Container, caller: Caller, write: bool) -> None:
         """EACCES for whom the kernel would not let."""
@@ -132,19 +136,11 @@ class InNamespace(File):
         """The kernel's rule for this kind of namespace, on the caller's credentials."""
         if not caller.pid:
             return False
-        pid = identity.task(container, caller, self.kind)
-        namespace = identity.open_namespace(pid, self.kind)
-        try:
-            userns = identity.owner_of(namespace)
-        finally:
-            os.close(namespace)
-        try:
-            return self.rule(container, caller, identity.credentials(caller), userns)
-        finally:
-            os.close(userns)
+        with identity.Standing(container, caller, self.kind) as standing:
+            return self.rule(standing)
 
-    def rule(self, container: Container, caller: Caller, who: identity.Credentials, userns: int) -> bool:
-        """May `who` write, in a namespace that `userns` owns?"""
+    def rule(self, standing: identity.Standing) -> bool:
+        """May one write who stands so?"""
         raise NotImplementedError
 
     def read(self, container: Container, caller: Caller) -> bytes:
@@ -153,11 +149,22 @@ class InNamespace(File):
 
     def write(self, container: Container, caller: Caller, data: bytes) -> None:
         """Hand it to the kernel in there."""
-        if not self.may_write(container, caller):
-            raise error(errno.EPERM)
-        self._visit(container, caller, lambda: self.put(container, caller, data))
+        self.act(container, caller, lambda standing: self.put(standing, data))
 
-    def put(self, container: Container, caller: Caller, data: bytes) -> bytes:
+    def act(self, container: Container, caller: Caller, action: Callable[[identity.Standing], bytes]) -> None:
+        """Do something in the namespace, for a caller who may write there.
+
+        Raises:
+            OSError: EPERM, it may not.
+        """
+        if not caller.pid:
+            raise error(errno.EPERM)
+        with identity.Standing(container, caller, self.kind) as standing:
+            if not self.rule(standing):
+                raise error(errno.EPERM)
+            enter.inside(standing.namespace, self.kind, lambda: action(standing))
+
+    def put(self, standing: identity.Standing, data: bytes) -> bytes:
         """Write, in the namespace."""
         return enter.as_owner(lambda: self._write(data))
 
@@ -171,16 +178,16 @@ class Ipc(InNamespace):
 
     kind = "ipc"
 
-    def rule(self, container: Container, caller: Caller, who: identity.Credentials, userns: int) -> bool:
+    def rule(self, standing: identity.Standing) -> bool:
         """ipc_permissions() (ipc/ipc_sysctl.c): the root of its user namespace."""
-        return identity.within(who, userns) and who.euid == identity.root_uid(container, caller.pid, userns)
+        return identity.within(standing.who, standing.userns) and standing.who.euid == standing.root
 
-    def put(self, container: Container, caller: Caller, data: bytes) -> bytes:
+    def put(self, standing: identity.Standing, data: bytes) -> bytes:
         """As the namespace's root, who has the caller's uid; before Linux 6.10 as the host's."""
         try:
-            return enter.as_uid(identity.credentials(caller).euid, lambda: self._write(data))
+            return enter.as_uid(standing.who.euid, lambda: self._write(data))
         except PermissionError:
-            return super().put(container, caller, data)
+            return super().put(standing, data)
 
 
 class Uts(InNamespace):
@@ -188,9 +195,9 @@ class Uts(InNamespace):
 
     kind = "uts"
 
-    def rule(self, container: Container, caller: Caller, who: identity.Credentials, userns: int) -> bool:
+    def rule(self, standing: identity.Standing) -> bool:
         """As sethostname(2)."""
-        return identity.capable(who, identity.CAP_SYS_ADMIN, userns)
+        return identity.capable(standing.who, identity.CAP_SYS_ADMIN, standing.userns)
 
 
 class Net(InNamespace):
@@ -198,9 +205,9 @@ class Net(InNamespace):
 
     kind = "net"
 
-    def rule(self, container: Container, caller: Caller, who: identity.Credentials, userns: int) -> bool:
+    def rule(self, standing: identity.Standing) -> bool:
         """net_ctl_permissions() (net/sysctl_net.c), without its case for the host's root."""
-        return identity.capable(who, identity.CAP_NET_ADMIN, userns)
+        return identity.capable(standing.who, identity.CAP_NET_ADMIN, standing.userns)
 
 
 class PingRange(Net):
@@ -282,6 +289,7 @@ class User(File):
     valid = FOREVER
 
     fast = False
+    asks = True
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -304,22 +312,64 @@ class User(File):
 
     def read(self, container: Container, caller: Caller) -> bytes:
         """The kernel's in there."""
-        return deputy.in_user_namespace(identity.task(container, caller, "user"), _real(self.path))
+        userns = identity.open_namespace(identity.task(container, caller, "user"), "user")
+        try:
+            return deputy.in_user_namespace(userns, _real(self.path))
+        finally:
+            os.close(userns)
 
     def write(self, container: Container, caller: Caller, data: bytes) -> None:
         """Hand it to the kernel in there."""
-        if not self._may_write(caller):
+        if not caller.pid:
             raise error(errno.EPERM)
-        deputy.in_user_namespace(caller.pid, _real(self.path), data)
+        userns = identity.open_namespace(caller.pid, "user")
+        try:
+            if not self._may_write(caller):
+                raise error(errno.EPERM)
+            deputy.in_user_namespace(userns, _real(self.path), data)
+        finally:
+            os.close(userns)
+
+
+class _InPid:
+    """The user and pid namespaces of a task, by descriptors."""
+
+    def __init__(self, pid: int) -> None:
+        self._userns = identity.open_namespace(pid, "user")
+        try:
+            self._pidns = identity.open_namespace(pid, "pid")
+        except OSError:
+            os.close(self._userns)
+            raise
+
+    def __enter__(self) -> _InPid:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._userns)
+        os.close(self._pidns)
+
+    def ask(self, path: str, data: bytes | None = None) -> bytes:
+        """Read or write in there."""
+        return deputy.in_pid_namespace(self._userns, self._pidns, path, data)
+
+    def is_writable(self, who: identity.Credentials) -> bool:
+        """CAP_SYS_ADMIN over the pid namespace."""
+        owner = identity.owner_of(self._pidns)
+        try:
+            return identity.capable(who, identity.CAP_SYS_ADMIN, owner)
+        finally:
+            os.close(owner)
 
 
 class Pid(Stored):
     """The pid namespace's where the kernel has one for each, else the container's own."""
 
     fast = False
+    asks = True
     _each: dict[str, bool] = {}
 
-    def _per_namespace(self, container: Container, pid: int) -> bool:
+    def _per_namespace(self, container: Container, ask: Callable[[str], bytes]) -> bool:
         """Whether it is: then the file belongs to root as seen from inside, or the row leaves no other way."""
         found = self._each.get(self.path)
         if found is None:
@@ -328,36 +378,29 @@ class Pid(Stored):
             elif not container.root_uid:
                 return False  # root is root everywhere, so the owner tells nothing
             else:
-                found = deputy.in_pid_namespace(pid, f"?{_real(self.path)}") == b"0"
+                found = ask(f"?{_real(self.path)}") == b"0"
             self._each[self.path] = found
         return found
 
     def read(self, container: Container, caller: Caller) -> bytes:
         """The kernel's in there."""
-        pid = identity.task(container, caller, "pid")
-        if self._per_namespace(container, pid):
-            return deputy.in_pid_namespace(pid, _real(self.path))
+        with _InPid(identity.task(container, caller, "pid")) as inside:
+            if self._per_namespace(container, inside.ask):
+                return inside.ask(_real(self.path))
         return super().read(container, caller)
 
     def write(self, container: Container, caller: Caller, data: bytes) -> None:
         """Hand it to the kernel in there."""
         if not caller.pid:
             raise error(errno.EPERM)
-        pid = identity.task(container, caller, "pid")
-        if not self._per_namespace(container, pid):
-            super().write(container, caller, data)
-            return
-        namespace = identity.open_namespace(pid, "pid")
-        try:
-            userns = identity.owner_of(namespace)
-        finally:
-            os.close(namespace)
-        try:
-            if not identity.capable(identity.credentials(caller), identity.CAP_SYS_ADMIN, userns):
-                raise error(errno.EPERM)
-        finally:
-            os.close(userns)
-        deputy.in_pid_namespace(pid, _real(self.path), data)
+        with _InPid(identity.task(container, caller, "pid")) as inside:
+            who = identity.credentials(caller)
+            if self._per_namespace(container, inside.ask):
+                if not inside.is_writable(who):
+                    raise error(errno.EPERM)
+                inside.ask(_real(self.path), data)
+                return
+        super().write(container, caller, data)
 
     def opened(self, container: Container, caller: Caller, write: bool) -> None:
         """Judged at the write."""
@@ -401,6 +444,7 @@ class SysctlDirectory(Directory):
         self.path = path
         self._in_net = path == "net" or path.startswith("net/")
         self._in_ipc = path.startswith("fs/mqueue")
+        self.slow_names = self._in_net  # a container makes as many devices as it likes, with some directories for each
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """All may look, nobody may make anything."""

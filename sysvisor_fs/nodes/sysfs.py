@@ -58,11 +58,8 @@ class SysFile(_Entry, File):
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """The kernel's, to be read."""
-        return reach.readable(self.found(container, caller), container)
-
-    def found(self, container: Container, caller: Caller) -> Attributes:
-        """What stat(2) tells."""
-        return self.reached(container, caller, lambda root: reach.attributes(root, self.path))
+        found = self.reached(container, caller, lambda root: reach.attributes(root, self.path))
+        return reach.readable(found, container)
 
     def opened(self, container: Container, caller: Caller, write: bool) -> None:
         """Not for writing."""
@@ -87,8 +84,12 @@ class NetDeviceFile(SysFile):
 
     def attributes(self, container: Container, caller: Caller) -> Attributes:
         """The kernel's, which the root of the network namespace owns."""
-        found = self.found(container, caller)
-        return found if found.uid else found._replace(uid=container.root_uid, gid=container.root_gid)
+        namespace = identity.open_namespace(identity.task(container, caller, "net"), "net")
+        try:
+            found = enter.inside(namespace, "net", lambda: _with_new(lambda root: reach.attributes(root, self.path)))
+            return identity.owner_inside(container, namespace, found)
+        finally:
+            os.close(namespace)
 
     def opened(self, container: Container, caller: Caller, write: bool) -> None:
         """EACCES without CAP_NET_ADMIN over the namespace."""
@@ -100,9 +101,11 @@ class NetDeviceFile(SysFile):
 
     def write(self, container: Container, caller: Caller, data: bytes) -> None:
         """Hand it to the kernel in there."""
-        if not self._judge().may_write(container, caller):
-            raise error(errno.EPERM)
-        self.reached(container, caller, lambda root: enter.as_owner(lambda: reach.write(root, self.path, data)))
+        self._judge().act(container, caller, lambda _: _with_new(lambda root: self._put(root, data)))
+
+    def _put(self, root: int, data: bytes) -> bytes:
+        enter.as_owner(lambda: reach.write(root, self.path, data))
+        return b""
 
 
 def _is_setting(path: str) -> bool:

@@ -14,6 +14,7 @@ from sysvisor_fs.nodes.processor import Cpuinfo, Loadavg, Stat, Uptime
 from sysvisor_fs.nodes.sysctl import SysctlDirectory
 from sysvisor_fs.passthrough import deputy
 from sysvisor_fs.views import load
+from sysvisor_runc import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,5 +60,9 @@ def prepare() -> None:
 
 def tick(containers: Iterable[Container]) -> None:
     """Every five seconds, on a thread that may wait: a sample of every load; helpers that left are collected."""
+    if not deputy.is_able():
+        # It can be forked by a process with one thread only: readers wait for the next daemon, as after any crash.
+        log.error("the process that enters user and pid namespaces has ended: giving way to another daemon")
+        os._exit(70)
     load.tick(containers)
     deputy.reap()

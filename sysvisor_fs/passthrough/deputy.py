@@ -4,6 +4,8 @@ One for a user namespace is made when first asked for, answers in microseconds f
 asked for a while. A pid namespace is entered for a single question: a process that stayed would keep the container's
 init from ending. They are forks of a nursery, which was forked while the daemon had one thread: libraries with threads
 have handlers that make a later fork anything but a copy with one thread (gRPC's start threads of their own in it).
+
+A process in a pid namespace can be seen there, and stopped: nobody waits for one for longer than the deadline.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from sysvisor_fs.passthrough import instances, reach
-from sysvisor_fs.passthrough.identity import error, inode, open_namespace
+from sysvisor_fs.passthrough.identity import error
 from sysvisor_runc.kernel import namespaces as ns
 from sysvisor_runc.kernel.signals import reset_signals
 from sysvisor_runc.kernel.syscall import syscall
@@ -31,7 +33,7 @@ IDLE_MS = 5_000
 DEADLINE = 2.0  # seconds
 MOST = 32  # that wait for the next question
 _PACKET = 1 << 16
-_PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _NAME = b"sysvisor-fs-ns\0"
 _nursery: list[socket.socket] = []
 
@@ -67,12 +69,12 @@ class Deputy:
 _waiting: dict[int, list[Deputy]] = {}
 
 
-def in_user_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
-    """Read a file below the procfs (or write `data` to it) in the user namespace of a task."""
+def in_user_namespace(userns: int, path: str, data: bytes | None = None) -> bytes:
+    """Read a file below the procfs (or write `data` to it) in a user namespace, by descriptor."""
     question = _question(path, data)
-    number = inode(pid, "user")
+    number = os.fstat(userns).st_ino
     for _ in range(MOST):
-        deputy = _take(number) or Deputy(_make(pid, ("user",), number))
+        deputy = _take(number) or Deputy(_make(userns))
         try:
             answer = deputy.ask(question)
         except EOFError:
@@ -89,9 +91,9 @@ def in_user_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
     raise error(errno.EIO)
 
 
-def in_pid_namespace(pid: int, path: str, data: bytes | None = None) -> bytes:
-    """As `in_user_namespace`, in the user and pid namespaces of a task, once."""
-    with _make(pid, ("user", "pid")) as line:
+def in_pid_namespace(userns: int, pidns: int, path: str, data: bytes | None = None) -> bytes:
+    """As `in_user_namespace`, in a user and a pid namespace, once."""
+    with _make(userns, pidns) as line:
         try:
             return Deputy(line).ask(_question(path, data))
         except EOFError:
@@ -102,7 +104,7 @@ def reap() -> None:
     """Forget those that have left; to be called now and then."""
     for number in list(_waiting):
         for deputy in list(_waiting.get(number, ())):
-            if select.select([deputy.line], [], [], 0)[0]:  # nobody speaks unasked: it has left
+            if _has_ended(deputy.line):
                 try:
                     _waiting[number].remove(deputy)
                 except (KeyError, ValueError):
@@ -110,6 +112,18 @@ def reap() -> None:
                 deputy.line.close()
         if not _waiting.get(number, True):
             _waiting.pop(number, None)
+
+
+def is_able() -> bool:
+    """Whether there is somebody yet to make them. Another nursery only another daemon can have."""
+    return not _nursery or not _has_ended(_nursery[0])
+
+
+def _has_ended(line: socket.socket) -> bool:
+    """Whether who is at the other end has: nobody speaks unasked."""
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _take(number: int) -> Deputy | None:
@@ -126,22 +140,17 @@ def _give_back(number: int, deputy: Deputy) -> None:
         _waiting.setdefault(number, []).append(deputy)
 
 
-def _make(pid: int, kinds: tuple[str, ...], number: int | None = None) -> socket.socket:
-    """A line to a new process in these namespaces of a task; in the user namespace `number`, if that is given."""
+def _make(*namespaces: int) -> socket.socket:
+    """A line to a new process in a user namespace, and a pid namespace if one is given."""
     prepare()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    fds = [theirs.detach()]
-    try:
-        fds += [open_namespace(pid, kind) for kind in kinds]
-        if number is not None and os.fstat(fds[1]).st_ino != number:
-            raise error(errno.ESRCH)
-        _nursery[0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-    except OSError:
-        ours.close()
-        raise
-    finally:
-        for fd in fds:
-            os.close(fd)
+    with theirs:
+        fds = array.array("i", (theirs.fileno(), *namespaces))
+        try:
+            _nursery[0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        except OSError:
+            ours.close()
+            raise error(errno.EIO)  # it has ended: the next tick sees that, and says so
     ours.settimeout(DEADLINE)
     return ours
 
@@ -194,10 +203,10 @@ def prepare() -> None:
 
     def end() -> None:
         if os.getpid() == me:  # and not a fork of ours
-            for deputy in (one for several in _waiting.values() for one in several):
+            for deputy in (one for several in list(_waiting.values()) for one in list(several)):
                 deputy.line.close()
             ours.close()
-            os.waitpid(child, 0)
+            _wait_or_kill(child, DEADLINE + 1)
 
     atexit.register(end)
 
@@ -230,11 +239,31 @@ def _nurse(line: int, root: int) -> None:
             fds = array.array("i")
             for _, _, content in ancillary:
                 fds.frombytes(content)
-            if os.fork() == 0:
+            try:
+                child = os.fork()
+            except OSError:
+                child = -1  # as many as there may be: whoever asked sees that nobody came
+            if child == 0:
                 os.close(line)
                 _and_end(lambda fds=fds: _enter(root, *fds))  # type: ignore[misc]  # bound at once
             for fd in fds:
                 os.close(fd)
+
+
+def _wait_or_kill(child: int, seconds: float) -> None:
+    """Wait for a child of ours; one that takes longer is killed, which works on a stopped one too."""
+    pidfd = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(seconds * 1000):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+    os.waitpid(child, 0)
+
+
+def _end_with_parent() -> None:
+    """After the last change of credentials, which would make the kernel forget it."""
+    syscall("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0, operand="PR_SET_PDEATHSIG")
 
 
 def _wait_for_all() -> None:
@@ -250,6 +279,7 @@ def _enter(root: int, line: int, userns: int, pidns: int = -1) -> None:
     if pidns >= 0:
         ns.setns(pidns, ns.CLONE_NEWPID, operand="pid")
     ns.setns(userns, ns.CLONE_NEWUSER, operand="user")
+    _end_with_parent()
     if pidns < 0:
         _serve(root, line)
         return
@@ -257,7 +287,8 @@ def _enter(root: int, line: int, userns: int, pidns: int = -1) -> None:
     child = os.fork()  # only a child is in there
     if child == 0:
         _and_end(lambda: _once(root, line))
-    os.waitpid(child, 0)
+    os.close(line)
+    _wait_or_kill(child, DEADLINE)
 
 
 def _serve(root: int, line: int) -> None:
@@ -272,7 +303,8 @@ def _serve(root: int, line: int) -> None:
 
 
 def _once(root: int, line: int) -> None:
-    """Answer one question."""
+    """Answer one question, where others may stop us."""
+    _end_with_parent()
     question = os.read(line, _PACKET)
     if question:
         os.write(line, _answer(root, question))

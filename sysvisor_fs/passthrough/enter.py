@@ -57,11 +57,16 @@ def as_owner(action: Callable[[], Answer]) -> Answer:
     For writes whose handlers ask for them: in a namespace of a container the daemon has them still, being the owner of
     its user namespace (cap_capable()); over the host, where the kernel would load a module for them, it has not.
     """
+    return without(_HELD_BACK, action)
+
+
+def without(capabilities: int, action: Callable[[], Answer]) -> Answer:
+    """Do it without these capabilities of the low 32, in this thread."""
     head = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
     sets = buffer(24)
     syscall("capget", head, sets, operand="")
     before = bytes(sets)
-    effective = int.from_bytes(before[:4], "little") & ~_HELD_BACK
+    effective = int.from_bytes(before[:4], "little") & ~capabilities
     syscall("capset", head, effective.to_bytes(4, "little") + before[4:], operand="")
     try:
         return action()

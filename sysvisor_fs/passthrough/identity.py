@@ -1,7 +1,8 @@
 """Who a caller is to the kernel: its namespaces, and whether it is capable in the user namespace that owns another.
 
 A request holds its caller in the system call, so its pid stays that task's until the answer; nothing found here is
-kept longer. Ids are the host's.
+kept longer. A signal or the deadline may have it answered while a worker is still about it: who acts for a caller has
+taken all that it goes by before, as descriptors and numbers, and its credentials last (`Standing`). Ids are the host's.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import array
 import errno
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from sysvisor_fs.passthrough import instances
 
 if TYPE_CHECKING:
-    from sysvisor_fs.node import Caller, Container
+    from sysvisor_fs.node import Attributes, Caller, Container
 
 # include/uapi/linux/nsfs.h
 NS_GET_USERNS = 0xB701
@@ -84,16 +86,20 @@ def task(container: Container, caller: Caller, kind: str) -> int:
 
 
 def credentials(caller: Caller) -> Credentials:
-    """Of a caller.
+    """Of a caller, who waits: what was found by its pid until now was its own.
 
     Raises:
-        OSError: ESRCH, it has ended, or is another than the one who asked: it was killed, and its number given again.
+        OSError: ESRCH, it has ended, or is another than the one who asked: it was killed, and its number given again;
+            EINTR, it has been let go.
     """
     fields = _status(caller.pid)
     _, euid, _, fsuid = (int(word) for word in fields[b"Uid"].split())
     if fsuid != caller.uid:
         raise error(errno.ESRCH)
-    return Credentials(euid, int(fields[b"CapEff"], 16), inode(caller.pid, "user"))
+    found = Credentials(euid, int(fields[b"CapEff"], 16), inode(caller.pid, "user"))
+    if not caller.waits():
+        raise error(errno.EINTR)
+    return found
 
 
 def _status(pid: int) -> dict[bytes, bytes]:
@@ -118,6 +124,34 @@ def _owner_uid(userns: int) -> int:
     room = array.array("I", [0])
     fcntl.ioctl(userns, NS_GET_OWNER_UID, room)
     return room[0]
+
+
+def owner_inside(container: Container, namespace: int, found: Attributes) -> Attributes:
+    """What stat(2) tells of an entry of a namespace, as a container may know it.
+
+    Older kernels say that all belongs to the host's root. That means the container's root where the namespace is owned
+    by the container's user namespace, or where all may read it; in a namespace of the host's that was joined it means
+    the host's, and what is closed stays closed.
+    """
+    if found.uid:
+        return found
+    if not found.mode & stat.S_IROTH and not _is_owned_by(container, namespace):
+        return found
+    return found._replace(uid=container.root_uid, gid=container.root_gid)
+
+
+def _is_owned_by(container: Container, namespace: int) -> bool:
+    """Whether it is the container's user namespace that owns a namespace."""
+    if not container.init_pid:
+        return False
+    try:
+        userns = owner_of(namespace)
+    except PermissionError:
+        return False  # above our own
+    try:
+        return os.fstat(userns).st_ino == inode(container.init_pid, "user")
+    finally:
+        os.close(userns)
 
 
 def capable(who: Credentials, capability: int, userns: int) -> bool:
@@ -162,6 +196,42 @@ def root_uid(container: Container, who: int, userns: int) -> int:
     return -1
 
 
+class Standing:
+    """What a caller is judged by and acts in, taken at once: afterwards nothing is asked by its pid.
+
+    Attributes:
+        namespace: a descriptor of the one that is meant.
+        userns: a descriptor of the user namespace that owns it.
+        root: the host's uid of the root in there.
+        who: the caller's credentials.
+    """
+
+    __slots__ = ("namespace", "root", "userns", "who")
+
+    def __init__(self, container: Container, caller: Caller, kind: str) -> None:
+        self.userns = -1
+        self.namespace = open_namespace(task(container, caller, kind), kind)
+        try:
+            self.userns = owner_of(self.namespace)
+            self.root = root_uid(container, caller.pid, self.userns)
+            self.who = credentials(caller)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Standing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its descriptors."""
+        for fd in (self.namespace, self.userns):
+            if fd >= 0:
+                os.close(fd)
+
+
 def may_store(container: Container, caller: Caller, capability: int | None) -> bool:
     """Whether one may write what is the container's alone: its root, where it is root, as the host's is for the host's.
 
@@ -169,9 +239,9 @@ def may_store(container: Container, caller: Caller, capability: int | None) -> b
     """
     if not caller.pid or not container.init_pid:
         return False
-    who = credentials(caller)
     userns = open_namespace(container.init_pid, "user")
     try:
+        who = credentials(caller)
         if not within(who, userns):
             return False
         if capability is not None and not capable(who, capability, userns):

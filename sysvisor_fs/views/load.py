@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from sysvisor_fs.views import cpu, files
+from sysvisor_fs.views import cpu
 from sysvisor_fs.views.hierarchy import home
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ KEY = "view/load"
 _SAVE_EVERY = 12
 _IDLE_NS = 10_000_000  # of CPU time within a period, below which nobody is taken to run
 _DEEPEST = 8
-_LONGEST = 1 << 14  # tasks that are looked at
+_LONGEST = 1 << 14  # tasks, and cgroups, that are looked at
+_DIGITS = 8  # of a pid with the line's end: pid_max is 4194304
 
 
 class Load(NamedTuple):
@@ -83,11 +85,8 @@ def tick(containers: Iterable[Container]) -> None:
 
 
 def load_of(container: Container) -> Load:
-    """What is known; of a container that nobody has looked at yet, a first look."""
-    load = _loads.get(container.id)
-    if load is None:
-        load = _loads[container.id] = _sample(container, _known(container))
-    return load
+    """What is known, without looking: how long that takes is the container's to choose, and the thread is ours."""
+    return _known(container)
 
 
 def _known(container: Container) -> Load:
@@ -124,7 +123,9 @@ def _count(container: Container) -> Load:
     running = blocked = tasks = newest = 0
     for pid in _processes(container):
         newest = max(newest, pid)
-        for state in _states(pid):
+        if tasks >= _LONGEST:
+            break
+        for state in islice(_states(pid), _LONGEST - tasks):
             tasks += 1
             running += state == b"R"
             blocked += state == b"D"
@@ -135,30 +136,41 @@ def _processes(container: Container) -> Iterator[int]:
     """Every process of the container's cgroup and those that it has made."""
     place = next((found for name in ("cpuacct", "pids", "memory") if (found := home(container, name))), None)
     waiting = [(place.path, 0)] if place is not None else []
-    count = 0
-    while waiting and count < _LONGEST:
+    seen = len(waiting)
+    while waiting:
         path, depth = waiting.pop()
-        for word in (files.read_or_none(f"{path}/cgroup.procs") or b"").split():
-            count += 1
-            yield int(word)
+        yield from _members(path)
         if depth < _DEEPEST:
-            waiting.extend((below, depth + 1) for below in _below(path))
+            below = list(islice(_below(path), _LONGEST - seen))
+            seen += len(below)
+            waiting.extend((one, depth + 1) for one in below)
 
 
-def _below(path: str) -> list[str]:
+def _members(path: str) -> list[int]:
+    """The processes of one cgroup. Not through `files`, whose descriptors are for what is read over and over."""
+    try:
+        with open(f"{path}/cgroup.procs", "rb", buffering=0) as file:
+            text = b"".join(iter(lambda: file.read(_DIGITS * _LONGEST), b""))
+    except OSError:
+        return []  # it has gone, or lists nobody (a threaded one of v2)
+    return [int(word) for word in text.split()[:_LONGEST]]
+
+
+def _below(path: str) -> Iterator[str]:
     try:
         with os.scandir(path) as entries:
-            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            yield from (entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
     except FileNotFoundError:
-        return []
+        return
 
 
 def _states(pid: int) -> Iterator[bytes]:
     """The state of each of its threads, as one letter."""
     try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/stat", "rb") as file:
-                yield file.read().rpartition(b")")[2][1:2]
+        with os.scandir(f"/proc/{pid}/task") as tasks:
+            for task in tasks:
+                with open(f"{task.path}/stat", "rb") as file:
+                    yield file.read().rpartition(b")")[2][1:2]
     except OSError:
         return  # it has ended
 

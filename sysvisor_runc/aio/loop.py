@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 
+from sysvisor_runc import log
 from sysvisor_runc.aio.libraries import make_importable
 
 TYPE_CHECKING = False
@@ -37,8 +38,13 @@ AbstractEventLoop = asyncio.AbstractEventLoop
 TimerHandle = asyncio.TimerHandle
 
 
-def run(main: Coroutine[object, object, T], *, prefer: str = "asyncio") -> T:
-    """Run `main` to its end on a loop of its own; `prefer` is "asyncio" or, used where it is installed, "uvloop"."""
+def run(main: Coroutine[object, object, T], *, prefer: str = "asyncio", endures: bool = False) -> T:
+    """Run `main` to its end on a loop of its own; `prefer` is "asyncio" or, used where it is installed, "uvloop".
+
+    An exception that a callback lets through ends `main`, and is raised here. With `endures` it is logged and the loop
+    goes on: what looks after many does not end for the sake of one. asyncio's own way would print a traceback, which
+    code without line tables (tools/slim.py) does not have.
+    """
     gc.enable()  # off in an installed program, whose commands are over before it would pay
     chosen = os.environ.get(VARIABLE) or prefer
     factory = None
@@ -50,5 +56,22 @@ def run(main: Coroutine[object, object, T], *, prefer: str = "asyncio") -> T:
             factory = uvloop.new_event_loop
         except ImportError:
             pass  # it is optional
+    failed: list[BaseException] = []
+
+    def handler(loop: AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        detail = f": {type(error).__name__}: {error}" if error is not None else ""
+        log.error(f"{context.get('message')}{detail}")
+        if isinstance(error, BaseException) and not endures:
+            failed.append(error)
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
+        runner.get_loop().set_exception_handler(handler)
+        try:
+            return runner.run(main)
+        except asyncio.CancelledError:
+            if failed:
+                raise failed[0] from None
+            raise

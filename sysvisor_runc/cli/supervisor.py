@@ -174,11 +174,9 @@ def _reside(root: str, lock: int, listener: _socket.socket, linger: float | None
     # What is started again comes to us, so that we may wait for it on any kernel.
     stand("sysvisor-superv")
     try:
-        return run_loop(reside(root, lock, listener, linger, before), prefer="uvloop")
+        return run_loop(reside(root, lock, listener, linger, before), prefer="uvloop", endures=True)
     except Exception as error:
         # Nobody reads our standard error.
-        import traceback
-
-        log.error(" | ".join(traceback.format_exception(error)))
+        log.error(f"{type(error).__name__}: {error}")
         before()
         raise

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -231,6 +232,17 @@ def test_stored_values_outlive_the_daemon(served: Served) -> None:
     before = served.daemon.kill()
     served.daemon.wait_for_another(before)
     assert served.run("sysctl", "-n", "kernel.panic", "net.core.somaxconn").split() == ["33", "99"]
+
+
+def test_end_of_the_nursery_is_the_daemons(served: Served) -> None:
+    """Without the process that makes others there is no way into a user namespace: another daemon comes, with one."""
+    path = "/proc/sys/user/max_uts_namespaces"
+    before, daemon = served.run("cat", path), served.daemon.pid()
+    children = pathlib.Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+    (nursery,) = (int(pid) for pid in children if pathlib.Path(f"/proc/{pid}/comm").read_text() == "sysvisor-fs-ns\n")
+    os.kill(nursery, signal.SIGKILL)
+    served.daemon.wait_for_another(daemon)
+    assert served.run("cat", path) == before
 
 
 def test_two_containers(served: Served) -> None:

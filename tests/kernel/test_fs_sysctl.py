@@ -1,8 +1,10 @@
 """/proc/sys as a container is served it: on real namespaces, asked as its root, as others in it, and from within it."""
 
+import contextlib
 import errno
 import os
 import pathlib
+import signal
 import socket
 import threading
 import time
@@ -17,9 +19,10 @@ from sysvisor_fs.nodes import sysctl_table as table
 from sysvisor_fs.nodes.sysctl import Net, Plain, SysctlDirectory
 from sysvisor_fs.nodes.sysctl_values import integers, unsigned
 from sysvisor_fs.nodes.tree import build_tree
-from sysvisor_fs.passthrough import deputy, enter, instances, reach
+from sysvisor_fs.passthrough import deputy, enter, identity, instances, reach
 from tests.support import fs_subject
 from tests.support.fs_subject import Subject
+from tests.support.runtime import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -207,6 +210,42 @@ def test_a_deputy_that_has_gone_is_not_missed(one: Subject) -> None:
     assert read(one, path) == value
 
 
+def _deputies_in(pid: int) -> list[int]:
+    """Pids of the daemon's processes in a task's pid namespace."""
+    namespace, found = os.readlink(f"/proc/{pid}/ns/pid"), []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if pathlib.Path(f"/proc/{name}/comm").read_text() == "sysvisor-fs-ns\n":
+                found += [int(name)] if os.readlink(f"/proc/{name}/ns/pid") == namespace else []
+    return found
+
+
+def test_a_stopped_deputy_is_killed(one: Subject) -> None:
+    """A container can stop who answers for its pid namespace: the asker is told, and nobody is left behind."""
+    fds = [os.open(f"/proc/{one.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "pid")]
+    with deputy._make(*fds) as line:
+        for fd in fds:
+            os.close(fd)
+        wait_until(lambda: _deputies_in(one.pid) != [])
+        (stopped,) = _deputies_in(one.pid)
+        os.kill(stopped, signal.SIGSTOP)
+        with pytest.raises((OSError, EOFError)):
+            deputy.Deputy(line).ask(b"sys/kernel/pid_max")
+    wait_until(lambda: _deputies_in(one.pid) == [])
+
+
+def test_nursery_that_has_ended_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it there is an end to questions, which the daemon must not go on with."""
+    deputy.prepare()
+    assert deputy.is_able()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        monkeypatch.setattr(deputy, "_nursery", [ours])
+        assert deputy.is_able()
+        theirs.close()
+        assert not deputy.is_able()
+
+
 def test_pid_max(one: Subject) -> None:
     """The pid namespace's own from Linux 6.14 on, else stored; the host's is left alone either way."""
     before = host("kernel/pid_max")
@@ -323,6 +362,45 @@ def test_number_given_again_is_not_the_caller(one: Subject) -> None:
         assert refused.value.errno == errno.ESRCH
 
 
+@pytest.mark.parametrize("path", [
+    "proc/sys/kernel/hostname", "proc/sys/kernel/shmmax", "proc/sys/net/ipv4/ip_forward", "proc/sys/kernel/pid_max",
+    "proc/sys/user/max_uts_namespaces", "proc/sys/kernel/panic", "proc/sys/net/core/somaxconn",
+    "sys/devices/virtual/net/lo/mtu",
+])  # fmt: skip
+def test_who_was_let_go_is_not_acted_for(one: Subject, path: str) -> None:
+    """A caller that a signal has woken may be gone, and its pid another's: nothing is written by a worker that is late.
+
+    Its last moment is when its credentials have been read, so the rest has been taken by then.
+    """
+    before = read(one, path)
+    assert refusal(one, path, "1234", one.root._replace(waits=lambda: False)) == errno.EINTR
+    opens: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("open_namespace", "inode", "task", "_status"):
+            patch.setattr(identity, name, _noting(opens, name))
+
+        def last() -> bool:
+            opens.clear()
+            return True
+
+        with contextlib.suppress(OSError):
+            late = one.root._replace(waits=last)
+            fs_subject.file_at(TREE, one.container, late, path).write(one.container, late, before.encode())
+    assert opens == []
+    assert read(one, path) == before
+
+
+def _noting(into: list[str], name: str) -> Callable[..., object]:
+    real = getattr(identity, name)
+
+    def noted(*args: object) -> object:
+        if args[0] != os.getpid():  # the way back from a visit
+            into.append(name)
+        return real(*args)
+
+    return noted
+
+
 def test_host_process_sees_the_container(one: Subject) -> None:
     """One that looks in from outside is shown the container's namespaces, never its own."""
     outsider = Caller(0, 0, os.getpid())
@@ -342,6 +420,20 @@ def test_hosts_own_namespace_is_never_entered(one: Subject) -> None:
 
 
 # ---- all of the tree
+
+
+def test_closed_files_of_a_joined_namespace_stay_the_hosts(one: Subject) -> None:
+    """What belongs to root is the container's root's in a namespace that its user namespace owns, else the host's."""
+    closed, open_ = Attributes(0o100600, 0, 0, 0), Attributes(0o100644, 0, 0, 0)
+    hosts, own = (os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC) for pid in (os.getpid(), one.pid))
+    try:
+        assert identity.owner_inside(one.container, hosts, closed).uid == 0
+        assert identity.owner_inside(one.container, hosts, open_).uid == one.container.root_uid
+        assert identity.owner_inside(one.container, own, closed).uid == one.container.root_uid
+        assert identity.owner_inside(one.container, own, closed._replace(uid=5)).uid == 5
+    finally:
+        os.close(hosts)
+        os.close(own)
 
 
 def _walk(subject: Subject, path: str, node: Node) -> Iterator[tuple[str, Node]]:

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sysvisor_fs.fuse import lists
 from sysvisor_fs.fuse import protocol as p
+from sysvisor_fs.fuse import session as sessions
 from sysvisor_fs.fuse.handles import Handles
 from sysvisor_fs.fuse.journal import Journal
 from sysvisor_fs.fuse.names import Names, node_id
@@ -171,6 +173,15 @@ def test_forgotten_names_go_and_known_ones_stay(tmp_path: pathlib.Path) -> None:
     assert deep == node_id("dir/note")
 
 
+def test_names_beyond_the_limit_leave_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that knows as many names as it may is refused the next one, and the table does not grow."""
+    monkeypatch.setattr(sessions, "NODES", 1)
+    known, before = lookup(session, "note"), dict(session.names.table)
+    assert answer(session, request(p.LOOKUP, b"dir\0"))[0] == errno.ENOMEM
+    assert session.names.table == before
+    assert lookup(session, "note") == known
+
+
 def test_open_directory_pages_without_gaps(session: Session) -> None:
     """However small the buffer, every entry comes once."""
     seen, offset = [], 0
@@ -182,6 +193,83 @@ def test_open_directory_pages_without_gaps(session: Session) -> None:
         _, offset, length, _ = p.DIRENT.unpack_from(payload)
         seen.append(payload[24 : 24 + length].decode())
     assert seen == [".", "..", "note", "slow", "dir"]
+
+
+class Endless(Branch):
+    """A directory that counts how often it is listed, which may wait."""
+
+    slow_names = True
+    listed = 0
+
+    def names(self, container: Container, caller: Caller) -> list[tuple[str, int]]:
+        self.listed += 1
+        return super().names(container, caller)
+
+
+def test_lists_of_directories_are_made_by_workers(tmp_path: pathlib.Path) -> None:
+    """Where a container decides how long they are, the FUSE thread does not make them."""
+    session = make_session(tmp_path, Endless({"note": Note()}))
+    data = request(p.READDIR, p.READ_IN.pack(1, 0, 4096, 0, 0, 0, 0))
+    with pytest.raises(Slow):
+        session.answer(p.parse(memoryview(data)), fast=True)
+    assert answer(session, data, fast=False)[0] == 0
+    assert session.answer(p.parse(memoryview(request(p.READDIR, p.READ_IN.pack(1, 3, 4096, 0, 0, 0, 0)))), fast=True)
+
+
+def test_lists_of_open_directories_are_bounded(tmp_path: pathlib.Path) -> None:
+    """However many directories are open, few lists are kept; one that went is made anew for its reader."""
+    tree = Endless({"note": Note()})
+    session = make_session(tmp_path, tree)
+    for handle in range(1, 5000):
+        answer(session, request(p.READDIR, p.READ_IN.pack(handle, 0, 40, 0, 0, 0, 0)), fast=False)
+    assert len(session._lists._kept) == lists.LISTS
+    assert session._lists._size == lists.LISTS * 3
+    tree.listed = 0
+    error, payload = answer(session, request(p.READDIR, p.READ_IN.pack(1, 2, 4096, 0, 0, 0, 0)), fast=False)
+    assert (error, tree.listed, b"note" in payload) == (0, 1, True)
+
+
+def test_long_lists_are_fewer() -> None:
+    """Names are counted too, and the newest list stays whatever its length."""
+    kept = lists.Lists()
+    for handle in range(10):
+        kept.keep(handle, [("x", 8)] * (lists.NAMES // 4))
+    assert [handle for handle in range(10) if kept.get(handle)] == [6, 7, 8, 9]
+    kept.keep(10, [("x", 8)] * (lists.NAMES + 1))
+    assert [handle for handle in range(11) if kept.get(handle)] == [10]
+    kept.drop(10)
+    assert kept._size == 0
+
+
+class Watched(Note):
+    """A file that can be polled."""
+
+    pollable = True
+
+    def trigger(self, container: Container, caller: Caller, data: bytes) -> int:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def test_triggers_are_bounded(tmp_path: pathlib.Path) -> None:
+    """A container has its share of descriptors, and one that could not be watched costs none."""
+    session = make_session(tmp_path, Branch({"note": Watched()}))
+    node = lookup(session, "note")
+
+    def set_trigger() -> int:
+        handle = p.OPEN_OUT.unpack(answer(session, request(p.OPEN, bytes(8), node))[1])[0]
+        return answer(session, request(p.WRITE, p.READ_IN.pack(handle, 0, 1, 0, 0, 0, 0) + b"x", node))[0]
+
+    def refuse(_session: Session, _trigger: sessions.Trigger) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    session.on_trigger, accept = refuse, session.on_trigger
+    before = len(os.listdir("/proc/self/fd"))
+    assert set_trigger() == errno.ENOSPC
+    assert (session.triggers, len(os.listdir("/proc/self/fd"))) == ({}, before)
+    session.on_trigger = accept
+    assert [set_trigger() for _ in range(sessions.TRIGGERS + 1)] == [0] * sessions.TRIGGERS + [errno.ENOSPC]
+    assert answer(session, request(p.WRITE, p.READ_IN.pack(0, 0, 1, 0, 0, 0, 0) + b"x", node))[0] == errno.ENOSPC
+    session.close()
 
 
 def test_journal_is_found_by_a_successor() -> None:

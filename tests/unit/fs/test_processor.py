@@ -200,11 +200,33 @@ def test_load_counts_running_tasks(tmp_path: pathlib.Path) -> None:
         load.tick([])
 
 
+def test_load_is_never_sampled_by_a_reader(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the first sample there are zeros: a reader would wait for as long as the container makes it."""
+    monkeypatch.setattr(load, "_sample", lambda *_: pytest.fail("sampled"))
+    container = cg.container("new", unified=cg.make(tmp_path, "a", cpu__stat="user_usec 0\nsystem_usec 0"))
+    assert Loadavg().read(container, cg.NOBODY) == b"0.00 0.00 0.00 1/1 1\n"
+    assert b"processes 0\n" in Stat().read(container, cg.NOBODY)
+
+
+def test_load_looks_at_so_many_only(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cgroups and threads are counted as much as processes, so that none of them makes a sample endless."""
+    monkeypatch.setattr(load, "_LONGEST", 8)
+    path = cg.make(tmp_path, "a")
+    for number in range(20):
+        (cg.make(tmp_path, f"a/{number}") / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    container = cg.container("wide", unified=path)
+    assert len(list(load._processes(container))) == 7
+    monkeypatch.setattr(load, "_states", lambda _: iter([b"S"] * 5))
+    assert load._count(container).tasks == 8
+
+
 def test_load_survives_the_daemon(tmp_path: pathlib.Path) -> None:
     """What was saved is taken up again, less what time has passed."""
     container = cg.container("saved", unified=cg.make(tmp_path, "a", cpu__stat="user_usec 0\nsystem_usec 0"))
     now = container.start_boottime_ns + 100 * 10**9
     container.values[load.KEY] = f"{4 << 11} {3 << 11} {2 << 11} {now}".encode()
+    assert load.load_of(container).averages == (4 << 11, 3 << 11, 2 << 11)
+    load.tick([container])
     found = load.load_of(container).averages
     load.tick([])
     assert 0 < found[0] <= 4 << 11
