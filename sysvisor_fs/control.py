@@ -6,6 +6,8 @@ task: a packet comes in, the answer goes out.
     {"op": "mountpoint"}                          → {"ok": true, "mountpoint": "…"}
     {"op": "trees", "id": ID, "paths": ["…", …]}  → {"ok": true, "served": [INDEX, …]} and as many descriptors
     {"op": "settle", "id": ID}                    → {"ok": true, "gone": BOOL}
+    {"op": "remount", "id": ID}                   → {"ok": true, "pid": INIT, "start": TICKS}
+    {"op": "served"}                              → {"ok": true, "ids": [ID, …]}
     {"op": "status"}                              → {"ok": true, "status": {…}}
     {"op": "metrics"}                             → {"ok": true, "metrics": "…"}
 
@@ -49,6 +51,8 @@ class Control:
         self._ops: dict[object, Callable[[dict[str, object]], Answer]] = {
             "mountpoint": lambda request: ({"mountpoint": registry.mountpoint}, []),
             "settle": lambda request: ({"gone": registry.settle(_text(request, "id"))}, []),
+            "remount": lambda request: (_remount(registry, request), []),
+            "served": lambda request: ({"ids": registry.served()}, []),
             "status": lambda request: ({"status": registry.status()}, []),
             "metrics": lambda request: ({"metrics": metrics()}, []),
             "trees": lambda request: _trees(registry, request),
@@ -130,6 +134,11 @@ def _text(request: dict[str, object], key: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{key}: expected a text")
     return value
+
+
+def _remount(registry: Registry, request: dict[str, object]) -> dict[str, object]:
+    pid, start = registry.remount(_text(request, "id"))
+    return {"pid": pid, "start": start}
 
 
 def _trees(registry: Registry, request: dict[str, object]) -> Answer:

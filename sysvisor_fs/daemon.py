@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from sysvisor_fs import keeper as holders
 from sysvisor_fs import messages, rundir
+from sysvisor_fs.fuse import mount
 from sysvisor_fs.fuse.engine import Engine
 from sysvisor_fs.fuse.handles import Handles
 from sysvisor_fs.fuse.journal import Journal
 from sysvisor_fs.fuse.names import Names
 from sysvisor_fs.holder import JOURNAL
 from sysvisor_fs.registry import Registry
+from sysvisor_fs.rundir import program
 from sysvisor_fs.store import Store
 from sysvisor_runc import log
 from sysvisor_runc.contract.names import LOG_FILE
@@ -42,11 +44,6 @@ def own_log(options: Options) -> str:
     return f"{options.run_dir}/{LOG_FILE}"
 
 
-def program() -> list[str]:
-    """How this program is started."""
-    return [sys.executable, "-SI", os.path.realpath(sys.argv[0])]
-
-
 def serve(options: Options) -> int:
     """Be the daemon until told to end; the exit code."""
     # Whoever tells us to end is heard once there is a loop to hear it; threads never do.
@@ -59,7 +56,7 @@ def serve(options: Options) -> int:
     keeper = holders.connect(options.run_dir)
     fresh = keeper is None
     if keeper is None:
-        forget_all(options.run_dir)
+        forget_names(options.run_dir)
         keeper = holders.start(options.run_dir, [*program(), *options.argv(), "holder"], log_path)
     # Under systemd it is systemd that starts another one.
     keeper.serve([] if os.environ.get("NOTIFY_SOCKET") else [*program(), *options.argv()])
@@ -74,8 +71,13 @@ def serve(options: Options) -> int:
     gc.freeze()  # what is there now stays: no collection looks at it again while a reader waits
     from sysvisor_fs.outside import attend
 
-    attend(registry, options)
+    held = attend(registry, options, keeper)
     engine.stop()
+    if not held:
+        log.error("the holder process is gone: starting anew")
+        mount.unmount(options.mountpoint)  # in its mount namespace, which is the next holder's to begin with
+        os.close(lock)
+        os.execv(program()[0], [*program(), *options.argv()])
     if registry.containers:
         keeper.bye()
         log.info(f"ended; {len(registry.containers)} containers wait for the next daemon")
@@ -85,14 +87,10 @@ def serve(options: Options) -> int:
     return 0
 
 
-def forget_all(run_dir: str) -> None:
-    """There is no holder, so what is on record has lost its connections for good."""
-    store = Store(run_dir)
-    for container_id in store.ids():
-        log.warning(f"container {container_id}: its connection is lost with the holder process, forgetting it")
-        store.remove(container_id)
+def forget_names(run_dir: str) -> None:
+    """There is no holder, so the kernels that were told these names are gone."""
     try:
-        os.unlink(f"{store.directory}/names")
+        os.unlink(f"{Store(run_dir).directory}/names")
     except FileNotFoundError:
         pass
 
@@ -105,7 +103,7 @@ def bring_up(options: Options, keeper: Keeper) -> tuple[Registry, Engine]:
     engine = Engine(journal)
     names = Names(f"{store.directory}/names", _tree(options.tree))
     registry = Registry(options.mountpoint, engine, names, handles, store, keeper)
-    engine.on_gone = lambda link: _gone(engine, link)
+    engine.on_gone = lambda link: _gone(engine, registry, link)
     _recover(engine, registry.adopt(kept))
     sys.setswitchinterval(_SWITCH)
     engine.start()
@@ -150,7 +148,8 @@ def _recover(engine: Engine, links: dict[int, Link]) -> None:
         log.info(f"goes on with {len(links)} containers: {count} requests from the journal, {again} connections resend")
 
 
-def _gone(engine: Engine, link: Link) -> None:
+def _gone(engine: Engine, registry: Registry, link: Link) -> None:
     """The kernel has ended a connection: somebody aborted it."""
     log.error(f"container {link.session.container.id}: its connection was aborted")
     engine.silence(link)
+    registry.on_lost(link.session.container.id)

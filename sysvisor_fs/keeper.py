@@ -20,6 +20,20 @@ class Keeper:
         self._sock = sock
         self._lock = threading.Lock()
 
+    def fileno(self) -> int:
+        """What has something to read once the holder is gone."""
+        return self._sock.fileno()
+
+    def is_gone(self) -> bool:
+        """Whether the holder has hung up: it was killed."""
+        with self._lock:
+            try:
+                return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+
     def _ask(self, message: packets.Message, descriptors: list[int] | None = None) -> list[int]:
         with self._lock:
             packets.send(self._sock, message, descriptors)

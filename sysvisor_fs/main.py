@@ -74,6 +74,11 @@ def _command(options: Options) -> int:
         from sysvisor_fs.stop import stop
 
         return stop(options)
+    if options.command == "remount":
+        from sysvisor_fs.remount import remount
+
+        messages.send_to(options.log, options.log_format, options.debug)
+        return remount(options)
     from sysvisor_fs.daemon import serve
 
     return serve(options)

@@ -10,6 +10,7 @@ USAGE = """\
 usage: sysvisor-fs [OPTIONS]              serve, in the foreground
        sysvisor-fs [OPTIONS] stop         end the daemon; what is mounted waits for the next one
        sysvisor-fs [OPTIONS] stop --all   end everything: no container is served any more
+       sysvisor-fs [OPTIONS] remount ID…  give containers back what was aborted in the kernel; --all: all of them
        sysvisor-fs [OPTIONS] status       what is served, and what it costs; --json
 
 Shows each system container its own /proc and /sys values.
@@ -27,6 +28,7 @@ options
 environment
   SYSVISOR_FS_RUN_DIR, SYSVISOR_FS_MOUNTPOINT, SYSVISOR_FS_TREE   instead of the options
   SYSVISOR_FS_STUCK_SECONDS   how long one request may keep the FUSE thread before the daemon is replaced (5)
+  SYSVISOR_FS_REMOUNT    auto or manual (auto): what happens when a connection is lost; manual: `remount` is waited for
   SYSVISOR_FS_RECOVERY   journal, resend or both (both): how requests of a daemon that died are answered
 """
 
@@ -34,7 +36,7 @@ _VALUED = {
     "--run-dir": "run_dir", "--mountpoint": "mountpoint", "--log": "log", "--log-format": "log_format",
     "--tcp": "tcp", "--tree": "tree",
 }  # fmt: skip
-COMMANDS = ("stop", "status", "holder")
+COMMANDS = ("stop", "status", "remount", "holder")
 
 
 class Options:

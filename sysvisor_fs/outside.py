@@ -8,23 +8,26 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from sysvisor_fs.rundir import program
 from sysvisor_runc import log
 from sysvisor_runc.kernel import sd_notify
 
 if TYPE_CHECKING:
+    from sysvisor_fs.keeper import Keeper
     from sysvisor_fs.node import Container
     from sysvisor_fs.options import Options
     from sysvisor_fs.registry import Registry
 
+_HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _TICK = 5.0  # seconds; the kernel's load averages have the same
 
 
-def attend(registry: Registry, options: Options) -> None:
-    """Until SIGTERM or SIGINT."""
-    asyncio.run(_attend(registry, options))
+def attend(registry: Registry, options: Options, keeper: Keeper) -> bool:
+    """Until SIGTERM or SIGINT, or the holder is gone: whether it is still there."""
+    return asyncio.run(_attend(registry, options, keeper))
 
 
-async def _attend(registry: Registry, options: Options) -> None:
+async def _attend(registry: Registry, options: Options, keeper: Keeper) -> bool:
     from sysvisor_fs.outward import Outward
 
     loop = asyncio.get_running_loop()
@@ -36,6 +39,12 @@ async def _attend(registry: Registry, options: Options) -> None:
     registry.on_registered = lambda container: _watch(loop, registry, container)
     registry.on_unregistered = lambda container: _unwatch(loop, container)
     registry.watch_inits()
+    loop.add_reader(keeper.fileno(), lambda: end.set() if keeper.is_gone() else None)
+    if os.environ.get("SYSVISOR_FS_REMOUNT") != "manual":
+        mend = Mend(loop, options)
+        registry.on_lost = mend.soon
+        for container_id in (*registry.revived, *registry.lost()):
+            mend.start(container_id)
     inherited = {name: fd for name, fd in sd_notify.listen_fds() if name.endswith(".sock")}
     outward = Outward(registry, options.run_dir, tcp_port=options.tcp_port, inherited=inherited)
     watchdog = loop.create_task(_watchdog())
@@ -50,6 +59,38 @@ async def _attend(registry: Registry, options: Options) -> None:
         ticking.cancel()
         await asyncio.gather(watchdog, loading, ticking, return_exceptions=True)
         await outward.close()
+        loop.remove_reader(keeper.fileno())
+    return not keeper.is_gone()
+
+
+class Mend:
+    """Runs `sysvisor-fs remount` for whoever has lost a connection: a program, since it enters containers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: Options) -> None:
+        self._loop = loop
+        self._argv = [*program(), *options.argv(), "remount"]
+
+    def soon(self, container_id: str) -> None:
+        """Begin with one container, from any thread."""
+        self._loop.call_soon_threadsafe(self.start, container_id)
+
+    def start(self, container_id: str) -> None:
+        """Begin with one container, on the loop."""
+        try:
+            argv = [*self._argv, container_id]
+            pid = os.posix_spawn(argv[0], argv, dict(os.environ), setsigmask=[], setsigdef=_HEEDED)
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            log.error(f"container {container_id}: it cannot be mounted anew: {error}")
+            return
+        self._loop.add_reader(pidfd, self._ended, container_id, pid, pidfd)
+
+    def _ended(self, container_id: str, pid: int, pidfd: int) -> None:
+        self._loop.remove_reader(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        if status:
+            log.error(f"container {container_id}: it was not mounted anew; try `sysvisor-fs remount {container_id}`")
 
 
 async def _load(outward: object) -> None:

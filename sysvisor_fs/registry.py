@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ class Registry:
         containers: by id.
         on_registered: called with a container whose init is known, to wait for its end.
         on_unregistered: called with one that is about to be forgotten.
+        on_lost: called, on any thread, with the id of one whose connection the kernel has ended.
+        revived: those that got another connection when they were adopted: their mounts are to be replaced.
     """
 
     def __init__(self, mountpoint: str, engine: Engine, names: Names, handles: Handles, store: Store,
@@ -52,6 +55,8 @@ class Registry:
         self.containers: dict[str, Container] = {}
         self.on_registered: Callable[[Container], None] = lambda _: None
         self.on_unregistered: Callable[[Container], None] = lambda _: None
+        self.on_lost: Callable[[str], None] = lambda _: None
+        self.revived: list[str] = []
         self._engine = engine
         self._names = names
         self._handles = handles
@@ -79,16 +84,9 @@ class Registry:
             raise NotRegistered(netns)
         container = Container(container_id, self._store.values(container_id))
         container.netns = netns
-        fd = mount.open_device()
-        session = self._session(container, int.from_bytes(os.urandom(8), "little") >> 2 | 1)
-        link = Link(fd, session)
+        link = self._new_link(container)
         try:
-            self._keeper.put(_held(session.connection), fd)
-            self._links[container_id] = link
-            self._save(container)
-            os.makedirs(self._target(container_id), 0o755, exist_ok=True)
-            mount.mount(fd, self._target(container_id))
-            self._engine.add(link)  # not before: a connection that is not mounted yet has no queue to wait on
+            self._connect(container, link)
         except BaseException:
             self._discard(container_id, link)
             raise
@@ -208,6 +206,58 @@ class Registry:
 
     # --- its connection ---------------------------------------------------------------------------------------------
 
+    def _new_link(self, container: Container) -> Link:
+        connection = int.from_bytes(os.urandom(8), "little") >> 2 | 1
+        return Link(mount.open_device(), self._session(container, connection))
+
+    def _connect(self, container: Container, link: Link) -> None:
+        """Keep, mount and serve a new connection."""
+        self._keeper.put(_held(link.session.connection), link.fd)
+        self._links[container.id] = link
+        self._save(container)
+        os.makedirs(self._target(container.id), 0o755, exist_ok=True)
+        mount.mount(link.fd, self._target(container.id))
+        self._engine.add(link)  # not before: a connection that is not mounted yet has no queue to wait on
+
+    def remount(self, container_id: str) -> tuple[int, int]:
+        """Have a connection that works in place of one that the kernel has ended; init's pid, and when it started.
+
+        What the container has mounted is still to be replaced: that is for a process which can go in (`remount`).
+
+        Raises:
+            NotRegistered: it is not known, or its launch is not that far.
+            OSError: the kernel refuses; the lost connection stays.
+        """
+        container = self._known(container_id)
+        if not container.registered:
+            raise NotRegistered(container_id)
+        lost = self._links[container_id]
+        if _is_lost(lost):
+            if container_id in mount.mounted_below(self.mountpoint):
+                mount.unmount(self._target(container_id))
+            link = self._new_link(container)
+            try:
+                self._connect(container, link)
+            except BaseException:
+                self._links[container_id] = lost
+                self._retire(link)
+                raise
+            self._retire(lost)
+            log.info(f"container {container_id}: it has a new connection")
+        return container.init_pid, self._starts[container_id]
+
+    def _retire(self, link: Link) -> None:
+        """Serve a connection no more; the holder's is the last descriptor: now the kernel ends it."""
+        if link.fd in self._engine.links:
+            self._engine.remove(link)
+        elif not link.gone:
+            os.close(link.fd)
+        self._keeper.drop(_held(link.session.connection))
+
+    def lost(self) -> list[str]:
+        """Those whose files somebody should mount anew."""
+        return [one.id for one in self.containers.values() if one.registered and _is_lost(self._links[one.id])]
+
     def _session(self, container: Container, connection: int) -> Session:
         session = Session(container, connection, self._names, self._handles)
         session.on_init = lambda _: self._save(container)
@@ -235,14 +285,9 @@ class Registry:
     def _discard(self, container_id: str, link: Link) -> None:
         """Take everything of a container away, as far as it is there."""
         # Served no more before it is unmounted: the end of a connection that is served would be an accident.
-        if link.fd in self._engine.links:
-            self._engine.remove(link)
-        elif not link.gone:
-            os.close(link.fd)
+        self._retire(link)
         if container_id in mount.mounted_below(self.mountpoint):
             mount.unmount(self._target(container_id))
-        # The holder's was the last descriptor: now the kernel ends the connection.
-        self._keeper.drop(_held(link.session.connection))
         try:
             os.rmdir(self._target(container_id))
         except FileNotFoundError:
@@ -294,11 +339,9 @@ class Registry:
         fd = kept.pop(_held(connection), -1) if connection else -1
         container = _from_record(container_id, record, self._store)
         if fd < 0 or container_id not in mounted:
-            log.warning(f"container {container_id}: its registration was not finished, forgetting it")
             if fd >= 0:
                 os.close(fd)
-            self._store.remove(container_id)
-            return None
+            return self._revive(container, record)
         session = self._session(container, connection)
         session.minor, session.flags = _number(record["minor"]), _number(record["flags"])
         link = self._links[container_id] = Link(fd, session)
@@ -306,6 +349,23 @@ class Registry:
         self._starts[container_id] = _number(record["start"])
         self._engine.add(link)
         self._adopt_triggers(link, kept)
+        return link
+
+    def _revive(self, container: Container, record: Record) -> Link | None:
+        """Its connection is lost, with the holder perhaps: it gets a new one if it lives, and is else forgotten."""
+        try:
+            start = _number(record.get("start"))
+            os.close(origins.open_init(container.init_pid if container.registered else 0, start)[0])
+        except (ProcessLookupError, TypeError):
+            log.warning(f"container {container.id}: it is over, or its launch was not finished: forgetting it")
+            self._store.remove(container.id)
+            return None
+        log.warning(f"container {container.id}: its connection is lost, making a new one")
+        link = self._new_link(container)
+        self._connect(container, link)
+        self.containers[container.id] = container
+        self._starts[container.id] = start
+        self.revived.append(container.id)
         return link
 
     def _adopt_triggers(self, link: Link, kept: dict[str, int]) -> None:
@@ -334,6 +394,10 @@ class Registry:
 
     # --- what people ask --------------------------------------------------------------------------------------------
 
+    def served(self) -> list[str]:
+        """The ids of those that are registered."""
+        return [one.id for one in self.containers.values() if one.registered]
+
     def status(self) -> Status:
         """The daemon at this moment."""
         sessions = [(container, self._links[container.id].session) for container in self.containers.values()]
@@ -356,6 +420,13 @@ class Registry:
             {"path": f"/{path}", "requests": c.count, "seconds": c.total / 1e9, "slowest": c.longest / 1e9}
             for path, c in costs[:_SLOWEST]
         ]
+
+
+def _is_lost(link: Link) -> bool:
+    """Whether the kernel has ended the connection."""
+    poll = select.poll()
+    poll.register(link.fd, 0)
+    return link.gone or link.silent or bool(poll.poll(0))
 
 
 def _held(connection: int) -> str:

@@ -6,11 +6,17 @@ import fcntl
 import os
 import resource
 import stat
+import sys
 import time
 
 from sysvisor_runc.errors import SysvisorError, reason
 
 _PATIENCE = 5.0  # seconds in which a predecessor may finish
+
+
+def program() -> list[str]:
+    """How this program is started."""
+    return [sys.executable, "-SI", os.path.realpath(sys.argv[0])]
 
 
 def raise_descriptor_limit() -> None:

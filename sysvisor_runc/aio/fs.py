@@ -226,12 +226,19 @@ class Caller:
             try:
                 mountpoint = await client.prepare(name, str(request.get("netns") or ""))
             except CallError as error:
-                if error.code == "ALREADY_EXISTS":  # it is another's
-                    self.pending.pop(name)
-                raise
+                if error.code != "ALREADY_EXISTS":
+                    raise
+                self.pending.pop(name)  # it is another's, or the supervisor's, which has been given up with it
+                if not request.get("again"):
+                    raise
+                mountpoint = await client.mountpoint()
             return {"mountpoint": mountpoint, "era": bool(client.era)}
         if call == "register":
-            await client.register(_registration(request))
+            try:
+                await client.register(_registration(request))
+            except CallError as error:
+                if error.code != "ALREADY_EXISTS" or not request.get("again"):
+                    raise
         elif call == "update":
             await client.update(_update(request))
         elif call == "keep":
@@ -258,10 +265,10 @@ class Caller:
             log.debug(f"{error.message}; to be tried again")
             self._start_insisting(client, str(request["id"]))
 
-    def abandon(self, container_id: str) -> None:
+    def abandon(self, container_id: str, *, kept: bool) -> None:
         """Whoever announced it is gone: unless it was kept, its launch has failed without a word."""
         target = self.pending.pop(container_id, None)
-        if target is not None:
+        if target is not None and not kept:
             self._start_insisting(self._clients[target], container_id)
 
     def _start_insisting(self, client: Client, container_id: str) -> None:

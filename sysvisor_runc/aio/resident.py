@@ -9,13 +9,14 @@ import time
 
 from sysvisor_runc import log
 from sysvisor_runc.aio import feed, operations
-from sysvisor_runc.aio.control import ControlServer
+from sysvisor_runc.aio.control import ControlServer, Refusal
 from sysvisor_runc.aio.journal import Journal
 from sysvisor_runc.aio.loop import asyncio
 from sysvisor_runc.aio.notify import ServiceManager, stored_name
 from sysvisor_runc.aio.oom import OomWatch
 from sysvisor_runc.aio.signals import SignalSource
 from sysvisor_runc.aio.supervisor import Supervisor
+from sysvisor_runc.errors import SysvisorError
 from sysvisor_runc.kernel.signals import block_all, signalfd
 from sysvisor_runc.launch import supervised
 from sysvisor_runc.launch.tell import DIRECTORY, SOCKET
@@ -135,9 +136,24 @@ class _Residence:
 
             self._fs_caller = Caller()
         caller = self._fs_caller
+        until = call.request.get("until")
+        if isinstance(until, (int, float)) and time.monotonic() > until:
+            raise Refusal("too late: the command has gone on without us")
         if call.request.get("call") == "prepare":
-            call.connection.closed = lambda: caller.abandon(str(call.request.get("id")))
+            container_id = str(call.request.get("id"))
+            call.connection.closed = lambda: caller.abandon(container_id, kept=self._recorded(container_id))
         return await caller.carry_out(call.request)
+
+    def _recorded(self, container_id: str) -> bool:
+        """Whether its launch has succeeded: it may have gone on without us while we were stopped."""
+        store = Store(self._root)
+        try:
+            with store.open(container_id) as entry:
+                return "sysvisorFs" in entry.load()
+        except (SysvisorError, OSError):
+            return False
+        finally:
+            store.close()
 
     def _stored_terminals(self) -> dict[str, int]:
         """The masters that the service manager kept for us, by container id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysvisor_runc.cli.fsagent import serve_fs_agent
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.criu.checkpoint import CheckpointOptions, checkpoint
 from sysvisor_runc.criu.options import add_empty
@@ -26,7 +27,7 @@ def run(options: Options) -> int:
             raise StateError(f"container cannot be checkpointed in {status} state")
         checkpoint(record, wanted)
         if not (wanted.leave_running or wanted.pre_dump):
-            destroy.destroy(entry, record, connect, force=True)
+            destroy.destroy(entry, record, connect, force=True, serve_fs_agent=serve_fs_agent)
     return 0
 
 

@@ -52,6 +52,10 @@ def request_for(options: Options) -> Request:
     request.rootless = shared.rootless
     request.connect_systemd = connect
     request.move_devices = _move_devices
+    # An ordinary user's containers do without: the daemon mounts file systems as root.
+    request.fs = request.syscont and not shared.no_sysvisor_fs and os.geteuid() == 0
+    request.fs_program = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "sysvisor-fs")
+    request.serve_fs_agent = serve_fs_agent
     return request
 
 
@@ -64,10 +68,6 @@ def request_from(options: Options) -> Request:
     request.pid_file = options.text("pid-file") or ""
     request.no_pivot = options.flag("no-pivot")
     request.no_new_keyring = options.flag("no-new-keyring")
-    # An ordinary user's containers do without: the daemon mounts file systems as root.
-    request.fs = request.syscont and not options.globals.no_sysvisor_fs and os.geteuid() == 0
-    request.fs_program = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "sysvisor-fs")
-    request.serve_fs_agent = serve_fs_agent
     request.cpuset_from_quota = options.flag("cpuset-from-quota")
     request.preserve_fds = options.number("preserve-fds") or 0
     if "NOTIFY_SOCKET" in os.environ or "LISTEN_PID" in os.environ:

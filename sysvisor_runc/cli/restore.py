@@ -43,7 +43,7 @@ def run(options: Options) -> int:
         undo.keep()
     try:
         with restored.entry.lock():
-            destroy.destroy(restored.entry, restored.record, connect)
+            destroy.destroy(restored.entry, restored.record, connect, serve_fs_agent=request.serve_fs_agent)
     except NoSuchContainer:
         pass  # `delete --force` was faster
     return code

@@ -22,6 +22,8 @@ LOG = "dump.log"
 DESCRIPTORS = "descriptors.json"
 # The range of ids that a system container had: the images hold them as the host's.
 IDS = "ids.json"
+# Whether sysvisor-fs served it: its files lead out of the container, to be handed in by whoever restores.
+SERVED = "sysvisor-fs.json"
 _NAMESPACE_KEYS = {"network": ("net", "extRootNetNS"), "pid": ("pid", "extRootPidNS")}
 
 
@@ -64,6 +66,7 @@ def checkpoint(record: Record, options: CheckpointOptions) -> None:
             descriptors = _descriptors(record["initPid"], _own_mounts(record["initPid"]))
             request.opts.external.extend(name for name in descriptors if name.startswith("file["))
             _write(DESCRIPTORS, descriptors, images)
+            _write(SERVED, "sysvisorFs" in record, images)
             if record["subid"] is not None:
                 _write(IDS, record["subid"], images)
         _dump(request, options)

@@ -12,6 +12,7 @@ import stat
 
 from sysvisor_runc.child import paths
 from sysvisor_runc.child.mounts import BindMount, FilesystemMount, MakeDevice, Symlink, attach
+from sysvisor_runc.child.served import ServedMount
 from sysvisor_runc.criu.mounts import MASK
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, unshare
@@ -31,17 +32,21 @@ HANDED_IN = frozenset(("/dev",))
 class Shelf:
     """Attributes: `path` of the shelf, `sources`: what criu asks for → where it lies."""
 
-    def __init__(self, plan: Plan, opened: dict[int, int]) -> None:
+    def __init__(self, plan: Plan, opened: dict[int, int], served: dict[int, int]) -> None:
+        """`opened` and `served` are the trees of the host and of sysvisor-fs, by their numbers in the plan."""
         self.path = next((path for path in _SHELVES if os.path.isdir(path)), "/tmp")
         self._root = opened[plan.child.rootfs_tree]
         self._operations = plan.child.operations
         self._console = plan.child.console is not None
         self._owner = on_host(plan.uid_mappings, 0), on_host(plan.gid_mappings, 0)
-        self._trees: list[tuple[int, int, BindMount]] = []
+        self._trees: list[tuple[int, int, BindMount | ServedMount]] = []
         self.sources = {MASK: MASK}
         for number, operation in enumerate(plan.child.operations):
             if isinstance(operation, BindMount) and not operation.inside:
                 self._trees.append((number, opened[operation.tree], operation))
+                self.sources[operation.destination] = f"{self.path}/{number}"
+            elif isinstance(operation, ServedMount) and operation.tree in served:
+                self._trees.append((number, served[operation.tree], operation))
                 self.sources[operation.destination] = f"{self.path}/{number}"
             elif isinstance(operation, MakeDevice) and operation.bind:
                 self.sources[operation.path] = operation.path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.criu.access import Readable
-from sysvisor_runc.criu.checkpoint import DESCRIPTORS, IDS
+from sysvisor_runc.criu.checkpoint import DESCRIPTORS, IDS, SERVED
 from sysvisor_runc.criu.loopback import bring_up_loopback
 from sysvisor_runc.criu.options import CriuOptions, explain, open_directory
 from sysvisor_runc.criu.place import Shelf, enter_own_mount_namespace, make_mount_points
@@ -67,6 +67,7 @@ def restore(request: Request, undo: UndoStack, options: RestoreOptions) -> Resto
     work = open_directory(options.work, make=True)
     try:
         request.subid = _ids(images)
+        request.fs = _is_served(request, images)
         launch = Launch(request, undo)
         launch.prepare()
         launch.acquire()
@@ -97,12 +98,14 @@ class _Restore:
             raise LaunchError(f"make mount points in {plan.rootfs!r}: {reason(error)}") from error
         if plan.child.console is None:
             give_stdio(on_host(plan.uid_mappings, plan.child.process.identity.uid))
-        shelf = Shelf(plan, launch.opened)
+        served = launch.fs.trees(plan) if launch.fs is not None else {}
+        shelf = Shelf(plan, launch.opened, served)
         try:
             shelf.furnish()
         except OSError as error:
             raise LaunchError(f"lay out the mounts for criu in {shelf.path!r}: {error}") from error
         trees.close_trees(launch.opened)
+        trees.close_trees(served)
         try:
             request = messages.Request(type=messages.RESTORE, opts=self._message(shelf))
             if plan.clone_flags & CLONE_NEWUSER:
@@ -196,6 +199,9 @@ class _Restore:
 
     def _notified(self, step: str, pid: int, fds: list[int]) -> None:
         if step == "setup-namespaces":
+            if self.launch.fs is not None and self.launch.traits is not None:
+                # Now, since what is mounted below its files comes next.
+                self.launch.fs.register(self.launch.plan, pid, self.launch.spec, self.launch.traits)
             if self.launch.plan.clone_flags & CLONE_NEWNET:
                 bring_up_loopback(pid)
             self._runtime_hooks(pid)
@@ -212,6 +218,8 @@ class _Restore:
         launch.init_is(pid)
         launch.stage_record(child)
         launch.commit_record(child)
+        if launch.fs is not None:
+            launch.fs.keep()
 
     def _runtime_hooks(self, pid: int) -> None:
         launch = self.launch
@@ -244,6 +252,17 @@ def _ids(images: int) -> SubidRecord | None:
     if not all(isinstance(number, int) and number > 0 for number in numbers):
         raise CriuError(f"{IDS} of the checkpoint holds no range of ids")
     return {"uid": found["uid"], "gid": found["gid"], "size": found["size"]}
+
+
+def _is_served(request: Request, images: int) -> bool:
+    """Whether sysvisor-fs is needed, as it was before."""
+    served = _read_json(SERVED, images) is True
+    if served and not request.fs:
+        raise CriuError(
+            "the container was served by sysvisor-fs, and cannot be restored without",
+            hint="leave out --no-sysvisor-fs; images of a container that was run with it need no daemon",
+        )
+    return served
 
 
 def _read_json(name: str, images: int) -> object:

@@ -97,7 +97,7 @@ class FsLaunch:
             if kind == messages.FS_TREES:
                 self._send_trees(plan, child.pid, spec, traits)
             else:
-                self._register(plan, child.pid, spec, traits)
+                self.register(plan, child.pid, spec, traits)
 
         return on_message
 
@@ -107,11 +107,7 @@ class FsLaunch:
         Raises:
             LaunchError: the daemon refuses, or does not answer.
         """
-        answer = self._link.receive()
-        reached("fs-trees")
-        self._era = answer.get("era") is True
-        if MOUNTPOINT_VARIABLE not in os.environ:
-            self.mountpoint = str(answer["mountpoint"])
+        self._wait_prepared()
         if self._era:
             # Before the mounts: in 2019 nobody was told beforehand.
             self._link.call(self._registration(plan, pid, spec, traits))
@@ -124,7 +120,25 @@ class FsLaunch:
             for fd in trees.values():
                 os.close(fd)
 
-    def _register(self, plan: Plan, pid: int, spec: Spec, traits: Traits) -> None:
+    def _wait_prepared(self) -> None:
+        answer = self._link.receive()
+        reached("fs-trees")
+        self._era = answer.get("era") is True
+        if MOUNTPOINT_VARIABLE not in os.environ:
+            self.mountpoint = str(answer["mountpoint"])
+
+    def trees(self, plan: Plan) -> dict[int, int]:
+        """What the daemon serves, for somebody else to attach and close: detached mounts by their numbers in the plan.
+
+        Raises:
+            LaunchError: the daemon refuses, does not answer, or wants to know init first.
+        """
+        self._wait_prepared()
+        if self._era:
+            raise fscontrol.failure("this daemon, which is of 2019, serves no container that is restored")
+        return self._trees(plan.fs_paths)
+
+    def register(self, plan: Plan, pid: int, spec: Spec, traits: Traits) -> None:
         """Say who the container is, and when it was made.
 
         Raises:

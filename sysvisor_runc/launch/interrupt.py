@@ -54,8 +54,10 @@ def check() -> None:
     raise Interrupted(int.from_bytes(data[:4], "little"))
 
 
-def wait_readable(fd: int) -> None:
+def wait_readable(fd: int, patience: float | None = None) -> bool:
     """Wait until `fd` can be read or is at its end; what has come already is worth more than a signal.
+
+    False: nothing has come within `patience` seconds.
 
     Raises:
         Interrupted: a signal came first.
@@ -64,5 +66,8 @@ def wait_readable(fd: int) -> None:
     poll.register(fd, select.POLLIN)
     if descriptor() >= 0:
         poll.register(descriptor(), select.POLLIN)
-    while fd not in dict(poll.poll()):
+    while fd not in (ready := dict(poll.poll(None if patience is None else patience * 1000))):
         check()
+        if not ready:
+            return False
+    return True

@@ -62,13 +62,13 @@ def ask(
         return dialogue.ask(request, fds), dialogue.fds
 
 
-def connect(root: str, *, flags: int = 0) -> _socket.socket:
+def connect(root: str, *, flags: int = 0, patience: float = _CONNECT) -> _socket.socket:
     """A stream to the supervisor's socket. Raises OSError: ENOENT or ECONNREFUSED where nobody listens."""
     link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | flags)
     blocking = not flags & _socket.SOCK_NONBLOCK
     try:
         if blocking:
-            link.settimeout(_CONNECT)  # the queue of one that has been stopped may be full
+            link.settimeout(patience)  # the queue of one that has been stopped may be full
         with_path(root, link.connect)
         if blocking:
             link.settimeout(None)

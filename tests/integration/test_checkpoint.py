@@ -93,6 +93,25 @@ def test_it_may_run_on(any_criu: Runtime, bundle: Bundle) -> None:
     assert any_criu.state(other)["status"] == "running"
 
 
+def test_served_files(runtime: Runtime, program: str, bundle: Bundle) -> None:
+    """What sysvisor-fs serves is handed in anew: the restored container reads its own values, and cannot do without."""
+    runtime.flags = ("--criu", program)
+    bundle.linux["resources"] = {"memory": {"limit": 96 << 20}}
+    name = start_counter(runtime, bundle)
+    look = "head -n1 /proc/meminfo; grep -c sysvisorfs /proc/mounts"
+    before = runtime("exec", name, "sh", "-c", look).stdout
+    assert before.split()[1] == str(96 << 10)
+    runtime("checkpoint", "--image-path", images(runtime), name)
+    seen = count(bundle)
+    words: Words = ["restore", "--detach", "--image-path", images(runtime), "--bundle", bundle.path, name]
+    assert "leave out --no-sysvisor-fs" in runtime.fails("--no-sysvisor-fs", *words).stderr
+    runtime(*words)
+    counts_on(bundle, seen)
+    assert runtime("exec", name, "sh", "-c", look).stdout == before
+    runtime("exec", name, "sh", "-c", "echo 77 >/proc/sys/kernel/panic; test $(cat /proc/sys/kernel/panic) = 77")
+    runtime("delete", "--force", name)
+
+
 def test_pre_dump(plain_criu: Runtime, bundle: Bundle) -> None:
     """Memory is saved ahead, and the last image holds only what has changed since."""
     name = start_counter(plain_criu, bundle)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.machine import Machine, unpacked
+from tests.support.machine import Debian, Machine, unpacked
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -18,21 +18,34 @@ tar -C /tmp/image -c . | docker import - box
 """
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["alone", "served"])
+def served(request: pytest.FixtureRequest) -> bool:
+    """Whether sysvisor-fs serves the machine: dockerd and the containers then have its files, and set its sysctls."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A booted Debian with dockerd, whose data is on a volume: overlay2 does not work on an overlay."""
+def nested(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
+    """Debian with dockerd, whose data is on a volume: overlay2 does not work on an overlay."""
     with unpacked("nested", tmp_path_factory) as system:
-        volume = system.directory / "docker"
-        volume.mkdir()
-        bundle = system.bundle()
-        bundle.config["mounts"].append(
-            {"destination": "/var/lib/docker", "type": "bind", "source": str(volume), "options": ["rbind", "rw"]}
-        )
-        booted = system.start(bundle.save())
-        assert booted.wait_booted() == "running"
-        booted.wait_for("docker info >/dev/null 2>&1", "dockerd")
-        booted.sh(IMPORT)
-        yield booted
+        (system.directory / "docker").mkdir()
+        yield system
+
+
+@pytest.fixture(scope="module")
+def machine(nested: Debian, served: bool) -> Iterator[Machine]:
+    """It has booted, and has an image."""
+    nested.served(served)
+    bundle = nested.bundle()
+    volume = {"type": "bind", "source": str(nested.directory / "docker"), "options": ["rbind", "rw"]}
+    bundle.config["mounts"].append({"destination": "/var/lib/docker", **volume})
+    booted = nested.start(bundle.save())
+    assert booted.wait_booted() == "running"
+    assert (" /proc/meminfo fuse.sysvisorfs " in booted.sh("cat /proc/mounts")) == served
+    booted.wait_for("docker info >/dev/null 2>&1", "dockerd")
+    booted.sh(IMPORT)
+    yield booted
+    nested.runtime("delete", "--force", booted.id)
 
 
 def test_runs_a_container(machine: Machine) -> None:

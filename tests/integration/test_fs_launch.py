@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from tests.support import leaks
 from tests.support.bundle import Bundle
 from tests.support.fs_own import OwnDaemon
 from tests.support.runtime import SOURCE, Runtime, wait_until
+from tests.support.supervised import alive, status
 
 NewBundle = Callable[..., Bundle]
 
@@ -145,6 +147,27 @@ def test_same_id_in_two_state_roots(
     assert daemon.served() == [name]
     assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith("uptime")
     shutil.rmtree(other)
+
+
+def test_stopped_supervisor(
+    fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, request: pytest.FixtureRequest
+) -> None:
+    """A supervisor that does not answer is done without after 3 s; when it goes on, it takes nothing back."""
+    bundle = new_bundle("/bin/sleep", "1000")
+    first, name = fs_runtime.id(), fs_runtime.id()
+    fs_runtime("run", "--detach", "--bundle", bundle.path, first)
+    supervisor = status(fs_runtime)["pid"]
+    request.addfinalizer(lambda: os.kill(supervisor, signal.SIGCONT) if alive(supervisor) else None)
+    os.kill(supervisor, signal.SIGSTOP)
+    created = fs_runtime("create", "--bundle", bundle.path, name)
+    assert "does not answer within 3 s" in created.stderr
+    assert daemon.served() == [first, name]
+    os.kill(supervisor, signal.SIGCONT)
+    assert status(fs_runtime)["pid"] == supervisor  # so it has seen the requests that were waiting, and their end
+    fs_runtime("start", name)
+    assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith(f"uptime {name} ")
+    fs_runtime("delete", "--force", name)
+    assert daemon.served() == [first]
 
 
 # ---- daemons of another make

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.bundle import Bundle
-from tests.support.machine import Machine, unpacked
+from tests.support.machine import Debian, Machine, unpacked
 from tests.support.runtime import Runtime
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -21,24 +21,54 @@ for name in $(busybox --list | grep -vx busybox); do ln -sf busybox rootfs/bin/$
 """
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["alone", "served"])
+def served(request: pytest.FixtureRequest) -> bool:
+    """Whether sysvisor-fs serves the outer container: mounts over its procfs and sysfs, which must hide nothing."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A booted Debian with Debian's own container tools, and an ordinary user `dev` with subordinate ids."""
-    with unpacked("nested", tmp_path_factory) as system, system.boot() as booted:
-        booted.sh("useradd --create-home --shell /bin/bash dev && loginctl enable-linger dev")
-        # useradd hands out ids from 100000, which a container of 65536 ids does not have.
-        booted.sh("for file in /etc/subuid /etc/subgid; do echo dev:10000:50000 >$file; done")
-        booted.sh(INNER)
+def nested(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
+    """Debian's own container tools, and an ordinary user `dev` with subordinate ids."""
+    with unpacked("nested", tmp_path_factory) as system:
+        with system.boot() as booted:
+            booted.sh("useradd --create-home --shell /bin/bash dev && loginctl enable-linger dev")
+            # useradd hands out ids from 100000, which a container of 65536 ids does not have.
+            booted.sh("for file in /etc/subuid /etc/subgid; do echo dev:10000:50000 >$file; done")
+            booted.sh(INNER)
+        yield system
+
+
+@pytest.fixture(scope="module")
+def machine(nested: Debian, served: bool) -> Iterator[Machine]:
+    """It has booted."""
+    nested.served(served)
+    with nested.boot() as booted:
+        assert is_served(booted) == served
         yield booted
 
 
 @pytest.fixture(scope="module")
-def current(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A container with nothing but the newest runc and crun."""
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
+    """Nothing but the newest runc and crun."""
     with unpacked("current", tmp_path_factory) as system:
-        booted = system.start(system.bundle("/bin/busybox", "sleep", "100000"))
-        booted.sh(INNER)
-        yield booted
+        yield system
+
+
+@pytest.fixture(scope="module")
+def current(newest: Debian, served: bool) -> Iterator[Machine]:
+    """A container of it."""
+    newest.served(served)
+    booted = newest.start(newest.bundle("/bin/busybox", "sleep", "100000"))
+    assert is_served(booted) == served
+    booted.sh(INNER)
+    yield booted
+    newest.runtime("delete", "--force", booted.id)
+
+
+def is_served(machine: Machine) -> bool:
+    """Whether a file of the container's comes from sysvisor-fs."""
+    return " /proc/meminfo fuse.sysvisorfs " in machine.sh("cat /proc/mounts")
 
 
 def as_dev(machine: Machine, script: str) -> str:

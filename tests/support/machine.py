@@ -95,6 +95,10 @@ class Debian:
         self.runtime = Runtime(directory, "--no-sysvisor-fs")
         self.rootfs = debian.unpack(variant, directory / "bundle/rootfs")
 
+    def served(self, wanted: bool) -> None:
+        """From now on start with sysvisor-fs, the session's, or without."""
+        self.runtime.flags = () if wanted else ("--no-sysvisor-fs",)
+
     def bundle(self, *args: str, **process: Any) -> Bundle:
         """The bundle, running systemd unless told otherwise; each call starts from a fresh configuration."""
         bundle = Bundle(self.directory / "bundle", default_config())
