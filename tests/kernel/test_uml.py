@@ -53,6 +53,13 @@ def test_systemd_driver(version: str, tmp_path: pathlib.Path) -> None:
     assert "systemd is not pid 1 here" not in text
 
 
+def test_supervisor_service(tmp_path: pathlib.Path) -> None:
+    """The supervisor as a service: started by its socket, killed, hanging, stopped, taking over; and the clock set."""
+    boot = "systemctl start basic.target systemd-journald.service"
+    text = run(tmp_path, "v2", "supervisor_service", prepare=boot, systemd=True)
+    assert " skipped" not in text
+
+
 @pytest.mark.parametrize(
     ("version", "select"),
     [
