@@ -60,6 +60,14 @@ def test_supervisor_service(tmp_path: pathlib.Path) -> None:
     assert " skipped" not in text
 
 
+def test_fs_service(tmp_path: pathlib.Path) -> None:
+    """sysvisor-fs as a service, on a kernel whose FUSE is a module."""
+    boot = "systemctl start basic.target systemd-journald.service"
+    fuse = "busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/fs/fuse/fuse.ko"
+    text = run(tmp_path, "v2", "fs_service", prepare=f"{fuse}\n{boot}", systemd=True)
+    assert " skipped" not in text
+
+
 @pytest.mark.parametrize(
     ("version", "select"),
     [
