@@ -121,7 +121,7 @@ class _Residence:
         self._fs_caller: Caller | None = None
         self._look: TimerHandle | None = None
         # The socket's file where it is ours to remove.
-        self._file = (0, 0) if activated else _identity(self._path(SOCKET))
+        self._file = None if activated else _made(self._path(SOCKET))
         room.forget_wanted(root)
         descriptors = raise_descriptor_limit()
         self._signals = SignalSource(loop, block_signals(), self._signalled)
@@ -240,7 +240,7 @@ class _Residence:
 
     def _unlink(self) -> None:
         """Remove our socket, but not one that a service manager has put into its place."""
-        if self._file != (0, 0) and self._file == _identity(self._path(SOCKET)):
+        if self._file is not None and self._file == _made(self._path(SOCKET)):
             with contextlib.suppress(OSError):
                 os.unlink(self._path(SOCKET))
 
@@ -276,7 +276,7 @@ class _Residence:
         except OSError as error:
             log.error(f"listen: {error}")
             return
-        self._file = _identity(self._path(SOCKET))
+        self._file = _made(self._path(SOCKET))
         self._server.listen(listener)
 
     async def close(self, before: Callable[[], None]) -> None:
@@ -310,6 +310,15 @@ def _identity(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_dev, found.st_ino
+
+
+def _made(path: str) -> tuple[int, int, int] | None:
+    """A file's identity with the time of its making: the number alone is soon another one's."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _children() -> set[int]:
