@@ -18,7 +18,7 @@ from sysvisor_runc.aio.signals import SignalSource
 from sysvisor_runc.aio.supervisor import Supervisor
 from sysvisor_runc.errors import SysvisorError
 from sysvisor_runc.kernel.signals import block_all, signalfd
-from sysvisor_runc.launch import supervised
+from sysvisor_runc.launch import room, supervised
 from sysvisor_runc.launch.tell import DIRECTORY, SOCKET
 from sysvisor_runc.state.record import rfc3339nano
 from sysvisor_runc.state.store import Store
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 LINGER = 2.0
 LOG = "supervisor.log"
+# What a service manager calls the socket that it listens on for us (FileDescriptorName=).
+CONTROL = "control"
 _LOG_MAX = 1 << 20
 # How often it looks whether its socket and state root are still there.
 _LOOK_EVERY = 2.0
@@ -42,13 +44,20 @@ _SIGCHLD = 17
 
 
 async def reside(
-    root: str, lock: int, listener: _socket.socket, linger: float | None, before: Callable[[], None]
+    root: str,
+    lock: int,
+    listener: _socket.socket,
+    linger: float | None,
+    before: Callable[[], None],
+    *,
+    activated: bool,
 ) -> int:
     """Look after the containers of `root` until told to end, or idle for `linger` seconds (None: for ever).
 
-    `lock` and `listener` are ours. `before` is called once everything else is closed and before the lock is given up.
+    `lock` and `listener` are ours, but for the socket's place where a service manager has made it (`activated`).
+    `before` is called once everything else is closed and before the lock is given up.
     """
-    residence = _Residence(asyncio.get_running_loop(), root, lock, listener, linger)
+    residence = _Residence(asyncio.get_running_loop(), root, lock, listener, linger, activated=activated)
     try:
         await residence.ended
     finally:
@@ -95,7 +104,14 @@ class _Residence:
     """Attributes: `ended` is set once the supervisor is to go."""
 
     def __init__(
-        self, loop: AbstractEventLoop, root: str, lock: int, listener: _socket.socket, linger: float | None
+        self,
+        loop: AbstractEventLoop,
+        root: str,
+        lock: int,
+        listener: _socket.socket,
+        linger: float | None,
+        *,
+        activated: bool,
     ) -> None:
         self.ended: asyncio.Future[None] = loop.create_future()
         self._loop = loop
@@ -105,6 +121,9 @@ class _Residence:
         self._timer: TimerHandle | None = None
         self._fs_caller: Caller | None = None
         self._look: TimerHandle | None = None
+        # The socket's file where it is ours to remove.
+        self._file = None if activated else _made(self._path(SOCKET))
+        room.forget_wanted(root)
         descriptors = raise_descriptor_limit()
         self._signals = SignalSource(loop, block_signals(), self._signalled)
         self._manager = ServiceManager.take(loop)
@@ -117,13 +136,22 @@ class _Residence:
         running = len(self._supervisor.containers)
         self._journal.publish("supervisor", "", {"action": "start", "pid": os.getpid(), "containers": running})
         log.info(f"looks after {running} containers of {root}")
-        self._manager.ready(f"{running} containers")
+        self._said = self._status()
+        self._manager.ready(self._said)
         self._manager.watch()
         if linger is None:
             self._supervisor.start_stopped()
-        self._directory = _identity(f"{root}/{DIRECTORY}")
+        self._directory = _identity(self._path())
         self._look_around()
         self._changed()
+
+    def _path(self, name: str = "") -> str:
+        return f"{self._root}/{DIRECTORY}/{name}".removesuffix("/")
+
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        count = len(self._supervisor.containers)
+        return f"looks after {count} container{'' if count == 1 else 's'}"
 
     def _handlers(self) -> dict[str, Handler]:
         own = operations.handlers(self._supervisor, self._end) | feed.handlers(self._journal)
@@ -157,17 +185,24 @@ class _Residence:
 
     def _stored_terminals(self) -> dict[str, int]:
         """The masters that the service manager kept for us, by container id."""
-        inherited = dict(self._manager.inherited)
+        # The other one is the socket that we listen on.
+        stored = [(name, fd) for name, fd in self._manager.inherited if name != CONTROL]
         found: dict[str, int] = {}
-        if not inherited:
+        if not stored:
             return found
+        names: dict[str, str] = {}
         store = Store(self._root)
         with contextlib.suppress(FileNotFoundError):
-            for container_id in store.ids():
-                fd = inherited.pop(stored_name(f"console.{container_id}"), -1)
-                if fd >= 0:
-                    found[container_id] = fd
+            names = {stored_name(f"console.{container_id}"): container_id for container_id in store.ids()}
         store.close()
+        for name, fd in stored:
+            container_id = names.get(name, "")
+            if container_id and container_id not in found:
+                found[container_id] = fd
+                continue
+            os.close(fd)
+            if not container_id:  # deleted while nobody looked
+                self._manager.forget(name)
         return found
 
     # ---- when it ends
@@ -212,26 +247,39 @@ class _Residence:
         if self._busy() or self._server.accept():
             self._changed()
             return
-        with contextlib.suppress(OSError):
-            os.unlink(f"{self._root}/{DIRECTORY}/{SOCKET}")
+        self._unlink()
         if self._server.accept():
             self._listen_again()
             self._changed()
             return
         self._end()
 
+    def _unlink(self) -> None:
+        """Remove our socket, but not one that a service manager has put into its place."""
+        if self._file is not None and self._file == _made(self._path(SOCKET)):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path(SOCKET))
+
     # ---- whether it is still where it was
 
     def _look_around(self) -> None:
-        """Listen again where our socket was removed; end where the state root is not ours any more."""
+        """Listen again where our socket was removed; end where the state root is not ours any more, or we are asked to
+        make room.
+        """
         self._look = self._loop.call_later(_LOOK_EVERY, self._look_around)
-        if _identity(f"{self._root}/{DIRECTORY}") != self._directory:
+        if _identity(self._path()) != self._directory:
             log.error(f"the state root {self._root} has gone")
             self._end()
-        elif not os.path.exists(f"{self._root}/{DIRECTORY}/{SOCKET}") and not self.ended.done():
+        elif room.is_wanted(self._root):
+            log.info("makes room for a service")
+            self._end()
+        elif not os.path.exists(self._path(SOCKET)) and not self.ended.done():
             log.warning("the control socket has gone: listening anew")
             self._listen_again()
         self._supervisor.retry_unwatched()
+        if self._said != (status := self._status()):
+            self._said = status
+            self._manager.status(status)
         self._changed()
 
     def _listen_again(self) -> None:
@@ -244,6 +292,7 @@ class _Residence:
         except OSError as error:
             log.error(f"listen: {error}")
             return
+        self._file = _made(self._path(SOCKET))
         self._server.listen(listener)
 
     async def close(self, before: Callable[[], None]) -> None:
@@ -266,9 +315,8 @@ class _Residence:
         self._signals.close()
         log.info("ends")
         before()
-        if self._directory == _identity(f"{self._root}/{DIRECTORY}"):
-            with contextlib.suppress(OSError):
-                os.unlink(f"{self._root}/{DIRECTORY}/{SOCKET}")
+        if self._directory == _identity(self._path()) and not room.is_wanted(self._root):
+            self._unlink()
         os.close(self._lock)
 
 
@@ -278,6 +326,15 @@ def _identity(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_dev, found.st_ino
+
+
+def _made(path: str) -> tuple[int, int, int] | None:
+    """A file's identity with the time of its making: the number alone is soon another one's."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _children() -> set[int]:

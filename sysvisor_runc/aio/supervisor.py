@@ -108,6 +108,7 @@ class Supervisor:
             ids = self._store.ids()
         except FileNotFoundError:
             ids = []
+        kept = [*masters]
         for container_id in ids:
             try:
                 with self._store.open(container_id) as entry:
@@ -118,6 +119,10 @@ class Supervisor:
                 log.warning(f"adopt {container_id}: {type(error).__name__}: {error}")
         for master in masters.values():
             os.close(master)
+        for container_id in kept:
+            container = self.containers.get(container_id)
+            if container is None or container.console is None:
+                self._manager.forget(f"console.{container_id}")
 
     def adopt(self, container_id: str, pidfd: int, master: int) -> None:
         """Look after a container. The descriptors (-1: none) are ours from here on, whatever comes of it.

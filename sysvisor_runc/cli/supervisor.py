@@ -115,12 +115,14 @@ def _resident(root: str) -> int:
     if linger is None and given != "never":
         log.warning(f"{LINGER}: {given!r} is no length of time")
         linger = 2.0
-    return _reside(root, LOCK_FD, _socket.socket(fileno=LISTENER_FD), linger, lambda: come_back(root))
+    listener = _socket.socket(fileno=LISTENER_FD)
+    return _reside(root, LOCK_FD, listener, linger, lambda: come_back(root), activated=False)
 
 
 def _foreground(root: str, options: Options) -> int:
     """Started by a person or a service manager, which may have the socket already."""
-    from sysvisor_runc.launch.supervised import listen, open_directory, take_lock
+    from sysvisor_runc.launch.room import obtain_lock
+    from sysvisor_runc.launch.supervised import listen, open_directory
     from sysvisor_runc.state.store import Store
 
     linger = _linger(options)
@@ -129,16 +131,18 @@ def _foreground(root: str, options: Options) -> int:
     Store(root).fd(create=True)
     try:
         directory = open_directory(root)
-        lock = take_lock(directory)
+        activated = _activated()
+        # A service has the socket already, and who has been started meanwhile cannot be reached any more.
+        lock = obtain_lock(directory, insist=activated is not None)
         if lock < 0:
             raise SysvisorError(f"a supervisor looks after {root!r} already", hint="`supervisor --status` shows it")
-        listener = _activated() or listen(root, directory)
+        listener = activated or listen(root, directory)
         os.close(directory)
     except OSError as error:
         operand = f" {error.filename!r}" if error.filename else ""
         raise SysvisorError(f"listen in {root!r}:{operand} {reason(error)}") from error
     os.chdir("/")
-    return _reside(root, lock, listener, linger, lambda: None)
+    return _reside(root, lock, listener, linger, lambda: None, activated=activated is not None)
 
 
 def _linger(options: Options) -> float | None:
@@ -155,9 +159,10 @@ def _activated() -> _socket.socket | None:
     """The socket that a service manager listens on for us (FileDescriptorName=control)."""
     import _socket
 
+    from sysvisor_runc.aio.resident import CONTROL
     from sysvisor_runc.kernel.sd_notify import listen_fds
 
-    return next((_socket.socket(fileno=fd) for name, fd in listen_fds() if name == "control"), None)
+    return next((_socket.socket(fileno=fd) for name, fd in listen_fds() if name == CONTROL), None)
 
 
 def _leave_caller() -> None:
@@ -166,7 +171,15 @@ def _leave_caller() -> None:
     os.umask(0o022)
 
 
-def _reside(root: str, lock: int, listener: _socket.socket, linger: float | None, before: Callable[[], None]) -> int:
+def _reside(
+    root: str,
+    lock: int,
+    listener: _socket.socket,
+    linger: float | None,
+    before: Callable[[], None],
+    *,
+    activated: bool,
+) -> int:
     from sysvisor_runc.aio.loop import run as run_loop
     from sysvisor_runc.aio.resident import reside
     from sysvisor_runc.aio.standing import stand
@@ -174,7 +187,8 @@ def _reside(root: str, lock: int, listener: _socket.socket, linger: float | None
     # What is started again comes to us, so that we may wait for it on any kernel.
     stand("sysvisor-superv")
     try:
-        return run_loop(reside(root, lock, listener, linger, before), prefer="uvloop", endures=True)
+        main = reside(root, lock, listener, linger, before, activated=activated)
+        return run_loop(main, prefer="uvloop", endures=True)
     except Exception as error:
         # Nobody reads our standard error.
         log.error(f"{type(error).__name__}: {error}")

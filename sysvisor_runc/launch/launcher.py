@@ -183,10 +183,13 @@ class Launcher:
 
     def _hand_over(self) -> bool:
         """Give everything to a supervisor if there is one, or can be; whether that is done."""
+        from sysvisor_runc.launch.room import is_taken
         from sysvisor_runc.launch.supervised import reached_supervisor
 
+        again = self.respawn and not self._orderly
+        if not again and not is_taken(self._root):
+            return not os.path.isdir(self._root)
         try:
-            again = self.respawn and not self._orderly
             with reached_supervisor(self._root, 10.0) if again else Dialogue(self._root) as dialogue:
                 for container_id, fds in self._kept.items():
                     try:

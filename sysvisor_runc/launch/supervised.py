@@ -3,6 +3,7 @@
     ROOT/@supervisor/           0700
         lock                    flock of the supervisor, for as long as it lives; its pid for people
         control.sock            see launch.tell
+        wanted                  see launch.room
 
 Who starts the supervisor takes the lock, listens on the socket, and passes both on to it: so requests can be sent at
 once, and of many starters one wins. The program starts anew rather than forking: it keeps nothing of the command.

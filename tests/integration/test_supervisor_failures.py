@@ -51,6 +51,24 @@ def test_a_stopped_supervisor_holds_nobody_up(runtime: Runtime, new_bundle: NewB
     assert status(runtime)["pid"] == stopped
 
 
+def test_stopped_for_longer_than_commands_wait(runtime: Runtime, new_bundle: NewBundle, stopped: int) -> None:
+    """What needs it says so in the end and leaves nothing behind; what came too late does not confuse it."""
+    bundle, name = new_bundle("/bin/sleep", "1000"), runtime.id()
+    needs_it = runtime.start_background("run", "--detach", "--restart", "always", "--bundle", bundle.path, name)
+    asks = runtime.start_background("supervisor", "--status")
+    for command in (needs_it, asks):
+        done = command.wait(90)
+        assert done.returncode != 0
+        assert "supervisor" in done.stderr and "Traceback" not in done.stderr, repr(done)
+    assert name not in runtime.ids()
+    os.kill(stopped, signal.SIGCONT)
+    again = run(runtime, bundle, "--restart", "always")
+    assert status(runtime)["pid"] == stopped
+    assert [event["type"] for event in events(runtime) if event["id"] == name] in ([], ["delete"])
+    runtime("kill", again, "KILL")
+    assert runtime("wait", again).stdout == "137\n"
+
+
 def test_its_socket_is_removed(runtime: Runtime, new_bundle: NewBundle) -> None:
     """It listens anew, and stays the only one."""
     name = run(runtime, new_bundle("/bin/sleep", "1000"))

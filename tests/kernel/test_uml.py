@@ -53,6 +53,21 @@ def test_systemd_driver(version: str, tmp_path: pathlib.Path) -> None:
     assert "systemd is not pid 1 here" not in text
 
 
+def test_supervisor_service(tmp_path: pathlib.Path) -> None:
+    """The supervisor as a service: started by its socket, killed, hanging, stopped, taking over; and the clock set."""
+    boot = "systemctl start basic.target systemd-journald.service"
+    text = run(tmp_path, "v2", "supervisor_service", prepare=boot, systemd=True)
+    assert " skipped" not in text
+
+
+def test_fs_service(tmp_path: pathlib.Path) -> None:
+    """sysvisor-fs as a service, on a kernel whose FUSE is a module."""
+    boot = "systemctl start basic.target systemd-journald.service"
+    fuse = "busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/fs/fuse/fuse.ko"
+    text = run(tmp_path, "v2", "fs_service", prepare=f"{fuse}\n{boot}", systemd=True)
+    assert " skipped" not in text
+
+
 @pytest.mark.parametrize(
     ("version", "select"),
     [

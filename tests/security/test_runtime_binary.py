@@ -55,7 +55,7 @@ def loot(bundle: Bundle) -> str:
 def attack(runtime: Runtime, bundle: Bundle, observer: Runtime) -> str:
     """Run the bundle detached (so that the command itself does not keep its interpreter busy); what it got hold of."""
     name = runtime.id()
-    runtime("run", "--detach", "--bundle", bundle.path, name, check=False)
+    runtime("run", "--detach", "--no-supervisor", "--bundle", bundle.path, name, check=False)
     wait_until(lambda: name not in observer.ids() or observer.state(name)["status"] == "stopped", 15, "the end")
     return loot(bundle)
 

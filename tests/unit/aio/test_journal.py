@@ -4,6 +4,7 @@ import asyncio
 import os
 import pathlib
 import subprocess
+import time
 from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
@@ -46,6 +47,31 @@ def test_an_event_has_its_number_time_and_data(on_loop: Run, tmp_path: pathlib.P
         assert first == {"type": "start", "id": "a", "seq": 1, "data": {"pid": 7}}
         assert second["type"] == "exit"
         journal.close()
+
+    on_loop(main())
+
+
+def test_the_clock_jumps(on_loop: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set back or forth, it changes the times that events bear, and neither their order nor what `since` means."""
+    days = iter((0, 9, -9, 3, -3))
+    true = time.time_ns()
+    monkeypatch.setattr("time.time_ns", lambda: true + next(days) * 86_400_000_000_000)
+
+    async def main() -> None:
+        journal = Journal(str(tmp_path))
+        live = journal.subscribe()
+        for number in range(5):
+            journal.publish("start", str(number), {})
+        told = await take(live, 5)
+        assert seqs(told) == [1, 2, 3, 4, 5]
+        times = [str(event["time"]) for event in told]
+        assert times != sorted(times)
+        assert [event["id"] for event in await take(journal.subscribe(since=2), 3)] == ["2", "3", "4"]
+        journal.close()
+        again = Journal(str(tmp_path))
+        assert again.seq == 5
+        assert seqs(await take(again.subscribe(since=0), 5)) == [1, 2, 3, 4, 5]
+        again.close()
 
     on_loop(main())
 
