@@ -61,11 +61,15 @@ class LauncherLink:
             self._send({"do": "drop", "id": container_id})
 
     def close(self) -> None:
-        """End in order: the launcher goes as well, unless it keeps terminals."""
+        """End in order: the launcher goes as well, unless it keeps terminals.
+
+        The link is closed with us: who keeps terminals looks for our successor then, and would find us before.
+        """
         if self._link is None:
             return
         self._send({"do": "bye"})
-        self._close()
+        if self._link is not None:
+            self._loop.remove_reader(self._link.fileno())
 
     def _send(self, message: dict[str, object], fds: Sequence[int] = ()) -> None:
         try:

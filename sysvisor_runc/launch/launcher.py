@@ -191,17 +191,20 @@ class Launcher:
             return not os.path.isdir(self._root)
         try:
             with reached_supervisor(self._root, 10.0) if again else Dialogue(self._root) as dialogue:
-                for container_id, fds in self._kept.items():
+                if not self._kept:
+                    dialogue.ask({"op": "status"})
+                for container_id, fds in [*self._kept.items()]:
                     try:
                         dialogue.ask({"op": "adopt", "id": container_id}, fds)
                     except SysvisorError as error:
-                        log.warning(f"hand over the terminal of {container_id}: {error}")
-                if not self._kept:
-                    dialogue.ask({"op": "status"})
+                        # It is ending, or has no descriptor left: the terminal's end would be the container's.
+                        log.debug(f"hand over the terminal of {container_id}: {error}")
+                        continue
+                    self._drop(container_id)
         except SysvisorError:
             # Its state root may have gone, and with it all that there was to look after.
             return not os.path.isdir(self._root)
-        return True
+        return not self._kept
 
 
 def _has_ended(pidfd: int) -> bool:

@@ -53,10 +53,15 @@ def test_systemd_driver(version: str, tmp_path: pathlib.Path) -> None:
     assert "systemd is not pid 1 here" not in text
 
 
-def test_supervisor_service(tmp_path: pathlib.Path) -> None:
-    """The supervisor as a service: started by its socket, killed, hanging, stopped, taking over; and the clock set."""
+@pytest.mark.parametrize(
+    "select",
+    ["first_container or killed or hangs", "not first_container and not killed and not hangs"],
+    ids=["falls", "comes-and-goes"],
+)
+def test_supervisor_service(select: str, tmp_path: pathlib.Path) -> None:
+    """The supervisor as a service: started by its socket, killed, hanging; stopped, taking over, and the clock set."""
     boot = "systemctl start basic.target systemd-journald.service"
-    text = run(tmp_path, "v2", "supervisor_service", prepare=boot, systemd=True)
+    text = run(tmp_path, "v2", "supervisor_service", prepare=boot, systemd=True, select=select)
     assert " skipped" not in text
 
 
