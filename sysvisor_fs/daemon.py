@@ -27,6 +27,7 @@ from sysvisor_fs.store import Store
 from sysvisor_runc import log
 from sysvisor_runc.contract.names import LOG_FILE
 from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.kernel import sd_notify
 
 if TYPE_CHECKING:
     from sysvisor_fs.fuse.engine import Link
@@ -77,6 +78,9 @@ def serve(options: Options) -> int:
         log.error("the holder process is gone: starting anew")
         mount.unmount(options.mountpoint)  # in its mount namespace, which is the next holder's to begin with
         os.close(lock)
+        if os.environ.get("NOTIFY_SOCKET"):
+            return 1  # systemd starts another one, and has sockets to hand it
+        sd_notify.clear_environment()
         os.execv(program()[0], [*program(), *options.argv()])
     if registry.containers:
         keeper.bye()
