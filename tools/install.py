@@ -109,10 +109,11 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
         body += code
     trees = [ast.parse(path.read_bytes()) for path in sources.values()]
     verbs = {name for name in sources if name.startswith(f"{PACKAGE}.cli.")}
-    # What lives long comes without a group, and generated messages need a library that is not there yet.
-    without = (f"{PACKAGE}.aio", f"{PACKAGE}.contract")
+    # What lives long comes without a group. Generated messages need a library that is found only when their turn
+    # comes: neither they nor what needs them (criu) can be brought along before it.
+    without = (f"{PACKAGE}.aio", f"{PACKAGE}.contract", f"{PACKAGE}.criu")
     entered = (lazily_imported(trees) | verbs) & {name for name in sources if not name.startswith(without)}
-    groups = {name: imported(python, library, name) for name in sorted(entered)}
+    groups = {name: _brought(imported(python, library, name)) for name in sorted(entered)}
     # What the program begins with is there in any case.
     first = {MAIN, *groups[MAIN]}
     groups = {name: [one for one in needed if name == MAIN or one not in first] for name, needed in groups.items()}
@@ -121,6 +122,12 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
     magic = importlib.util.MAGIC_NUMBER[:2].hex()
     (library / f"code-{magic}").write_bytes(head + body)
     return len(head)
+
+
+def _brought(needed: list[str]) -> list[str]:
+    """What of a module's imports a group may bring along: all, unless messages are among them."""
+    generated = any(name.startswith(f"{PACKAGE}.contract.") and name.endswith("_pb2") for name in needed)
+    return [] if generated else needed
 
 
 def _head(index: Index, groups: dict[str, list[str]], loader_name: str) -> bytes:

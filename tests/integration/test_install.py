@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import leaks
+from tests.support import criu, leaks
 from tests.support.bundle import Bundle
-from tests.support.runtime import SOURCE, Runtime
+from tests.support.runtime import SOURCE, Runtime, wait_until
 from tests.support.terminal import on_terminal
 
 
@@ -67,6 +67,20 @@ def test_installed_program_runs_a_container(installed: Runtime, bundle: Bundle) 
     """A container runs by the installed program from any directory."""
     result = installed("run", "--bundle", bundle.path, installed.id(), cwd="/")
     assert result.returncode == 0
+
+
+def test_installed_program_checkpoints(installed: Runtime, bundle: Bundle, tmp_path: pathlib.Path) -> None:
+    """What the installed program brings along for checkpoint and restore comes with the libraries that it needs."""
+    installed.flags = ("--criu", criu.program(tmp_path), *installed.flags)
+    name, images = installed.id(), installed.directory / "images"
+    installed("run", "--detach", "--bundle", bundle.sh("echo begun >>/seen; exec sleep 1000").path, name)
+    seen = bundle.rootfs / "seen"
+    wait_until(lambda: seen.exists() and seen.read_text(), 20, "its first line")
+    installed("checkpoint", "--image-path", images, name)
+    assert installed.ids() == []
+    installed("restore", "--detach", "--image-path", images, "--bundle", bundle.path, name)
+    assert installed.state(name)["status"] == "running"
+    assert seen.read_text() == "begun\n"
 
 
 def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime) -> None:
