@@ -96,6 +96,65 @@ def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime
         hidden.rename(archive)
 
 
+LIGHT_OS = """
+exec(compile(open({path!r}).read(), "archive_os", "exec"), {{"__name__": "os"}})
+import sys, os
+light = os
+assert os.path.join("a", "b") == "a/b" and "os.path" in sys.modules
+assert os.environ["GIVEN"] == "1" and os.fsdecode(os.fsencode("\\udcff/a")) == "\\udcff/a"
+assert os.open and os.O_CLOEXEC and os.WIFSTOPPED
+assert "_collections_abc" not in sys.modules, "the whole os is here"
+assert "__path__" not in dir(os)
+{first}
+import os
+assert os is not light and "_collections_abc" in sys.modules
+assert {{name for name in dir(os) if not name.startswith("__")}} <= set(dir(light))
+assert light.environ is os.environ and light.makedirs is os.makedirs
+import subprocess
+print(subprocess.check_output(["/bin/sh", "-c", "echo $GIVEN $NEW"], text=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "seen"),
+    [
+        ("os.makedirs", "1"),
+        ("os.environ['NEW'] = '2'", "1 2"),
+        ("del os.environ['GIVEN']", ""),
+        ("assert os.environ.pop('GIVEN') == '1'", ""),
+        ("from os import PathLike", "1"),
+    ],
+)
+def test_the_os_of_the_archive_becomes_the_whole(first: str, seen: str) -> None:
+    """What the archive has for `os` has all of `os` as soon as anybody asks for more, and one environment with it."""
+    script = LIGHT_OS.format(path=str(SOURCE / "tools/archive_os.py"), first=first)
+    done = subprocess.run(["/usr/bin/python3", "-SI", "-c", script], capture_output=True, text=True, env={"GIVEN": "1"})
+    assert (done.stdout.strip(), done.stderr) == (seen, "")
+
+
+def test_short_commands_do_without_the_whole_os(prefix: pathlib.Path, installed: Runtime, bundle: Bundle) -> None:
+    """Nothing on the way of a launch asks for what only the standard library's os has, which takes 2 ms to load."""
+    program = [prefix / "sbin/sysvisor-runc", "--root", installed.root, *installed.flags]
+    name = installed.id()
+    bundle.run("/bin/sleep", "1000")
+    for verb in (
+        ["create", "--bundle", bundle.path, name],
+        ["start", name],
+        ["state", name],
+        ["exec", name, "/bin/true"],
+        ["list"],
+        ["kill", name, "KILL"],
+        ["delete", "--force", name],
+    ):
+        with open(installed.directory / "trace", "w+") as trace:
+            command = ["/usr/bin/python3", "-SIX", "importtime", *program, *verb]
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=trace, check=True)
+            trace.seek(0)
+            seen = trace.read()
+        assert "sysvisor_runc.cli.main" in seen
+        assert "_collections_abc" not in seen, verb
+
+
 def test_traceback_shows_the_installed_source(prefix: pathlib.Path) -> None:
     """A fault of ours is told with file and line, although the code came out of the archive."""
     script = (prefix / "sbin/sysvisor-runc").read_text().partition("from sysvisor_runc.cli.main")[0]
