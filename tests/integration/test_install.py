@@ -133,7 +133,7 @@ def test_the_os_of_the_archive_becomes_the_whole(first: str, seen: str) -> None:
 
 
 def test_short_commands_do_without_the_whole_os(prefix: pathlib.Path, installed: Runtime, bundle: Bundle) -> None:
-    """Nothing on the way of a launch asks for what only the standard library's os has, which takes 2 ms to load."""
+    """Nothing asks for what only the standard library's os has, and only what launches makes system calls by ctypes."""
     program = [prefix / "sbin/sysvisor-runc", "--root", installed.root, *installed.flags]
     name = installed.id()
     bundle.run("/bin/sleep", "1000")
@@ -153,6 +153,7 @@ def test_short_commands_do_without_the_whole_os(prefix: pathlib.Path, installed:
             seen = trace.read()
         assert "sysvisor_runc.cli.main" in seen
         assert "_collections_abc" not in seen, verb
+        assert ("_ctypes" in seen) == (verb[0] in ("create", "exec")), verb
 
 
 def test_traceback_shows_the_installed_source(prefix: pathlib.Path) -> None:
