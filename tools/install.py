@@ -109,8 +109,9 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
         body += code
     trees = [ast.parse(path.read_bytes()) for path in sources.values()]
     verbs = {name for name in sources if name.startswith(f"{PACKAGE}.cli.")}
-    # What lives long comes without a group, and generated messages need a library that is not there yet.
-    without = (f"{PACKAGE}.aio", f"{PACKAGE}.contract")
+    # What lives long comes without a group, and so does what needs generated messages: their library is only found when
+    # the program asks for it, and may be missing here.
+    without = tuple(f"{PACKAGE}.{name}" for name in ("aio", "contract", "criu", "cli.checkpoint", "cli.restore"))
     entered = (lazily_imported(trees) | verbs) & {name for name in sources if not name.startswith(without)}
     groups = {name: imported(python, library, name) for name in sorted(entered)}
     # What the program begins with is there in any case.

@@ -69,6 +69,15 @@ def test_installed_program_runs_a_container(installed: Runtime, bundle: Bundle) 
     assert result.returncode == 0
 
 
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
+def test_what_needs_a_library_finds_it_late(installed: Runtime, bundle: Bundle, verb: str) -> None:
+    """The verbs that speak with criu load its messages only once their library can be found."""
+    words = ["--bundle", bundle.path, "--image-path", bundle.path / "none"] if verb == "restore" else []
+    error = installed.fails(verb, *words, installed.id()).stderr
+    assert "internal error" not in error
+    assert ("does not exist" if verb == "checkpoint" else "no such file") in error.lower()
+
+
 def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime) -> None:
     """The code comes out of the archive; for an interpreter that finds none, out of the files beside it."""
     archive = next((prefix / "lib/sysvisor-runc").glob("code-*"))
