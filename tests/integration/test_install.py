@@ -83,6 +83,15 @@ def test_installed_program_checkpoints(installed: Runtime, bundle: Bundle, tmp_p
     assert seen.read_text() == "begun\n"
 
 
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
+def test_what_needs_a_library_finds_it_late(installed: Runtime, bundle: Bundle, verb: str) -> None:
+    """The verbs that speak with criu load its messages only once their library can be found."""
+    words: list[str | os.PathLike[str]] = ["--bundle", bundle.path] if verb == "restore" else []
+    error = installed.fails("--criu", "/no/criu", verb, *words, installed.id()).stderr
+    assert "internal error" not in error
+    assert ("does not exist" if verb == "checkpoint" else "criu") in error
+
+
 def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime) -> None:
     """The code comes out of the archive; for an interpreter that finds none, out of the files beside it."""
     archive = next((prefix / "lib/sysvisor-runc").glob("code-*"))
