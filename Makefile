@@ -99,6 +99,7 @@ bench: ## measure against Debian's runc and crun, side by side
 	@tools/debian-packages base build test
 	@$(MAKE) $(VENV)/.project
 	@$(BIN)/python -m tests.bench $(BENCHFLAGS)
+	@$(BIN)/python -m tests.bench.fs_run
 	@$(BIN)/python -m tests.bench.fs
 	@$(BIN)/python -m tests.bench.supervision $(SUPERVISIONFLAGS)
 
