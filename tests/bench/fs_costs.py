@@ -29,7 +29,7 @@ def of_daemon(run_dir: pathlib.Path) -> list[int]:
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and f"--run-dir={run_dir}".encode() in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and str(run_dir).encode() in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 

@@ -1,4 +1,4 @@
-"""Where requests are best answered: the same daemon with its own thread for them, on asyncio's loop, and on uvloop's.
+"""Where requests are best answered: the same daemon with its own thread for them, and on asyncio's loop.
 
 `fs_loop.py LOOP OPTION…` is the daemon, for the benchmark alone.
 """
@@ -6,6 +6,7 @@
 import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -18,14 +19,14 @@ from tests.bench.fs_sides import PATHS, Reading, Side, at_once, bundle
 from tests.support.fs_own import OwnDaemon
 from tests.support.runtime import SOURCE, Runtime
 
-LOOPS = ("thread", "asyncio", "uvloop")
+LOOPS = ("thread", "asyncio")
 ROUNDS, WINDOW_MS = 4, 500
 STEPS = ROUNDS * 4
 _PATIENCE = 60.0
 
 
 def serve(loop: str) -> None:
-    """Be the daemon."""
+    """Be the daemon, with its thread until SIGUSR1: setting a container up, the loop itself waits for answers."""
     import asyncio
 
     from sysvisor_fs import daemon, outside
@@ -34,29 +35,41 @@ def serve(loop: str) -> None:
 
     served: list[Engine] = []
 
-    class OnLoop(Engine):
-        """Answers requests when the loop finds them."""
+    class Known(Engine):
+        """The one there is."""
 
         def start(self) -> None:
             served.append(self)
+            super().start()
 
     def turn(engine: Engine) -> None:
         engine._take(engine._epoll.poll(0))
 
+    def move() -> None:
+        for engine in served:
+            engine.stop()
+            asyncio.get_running_loop().add_reader(engine._epoll.fileno(), turn, engine)
+
     attend = outside._attend
 
     async def attend_and_serve(*arguments: Any) -> bool:
-        for engine in served:
-            asyncio.get_running_loop().add_reader(engine._epoll.fileno(), turn, engine)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, move)
         return await attend(*arguments)
 
     if loop != "thread":
-        vars(daemon)["Engine"], vars(outside)["_attend"] = OnLoop, attend_and_serve
-    if loop == "uvloop":
-        import uvloop
-
-        uvloop.install()
+        vars(daemon)["Engine"], vars(outside)["_attend"] = Known, attend_and_serve
     main()
+
+
+@contextlib.contextmanager
+def _launches_find(daemon: OwnDaemon) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(daemon.environment())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextlib.contextmanager
@@ -68,27 +81,21 @@ def served_by(loop: str, directory: pathlib.Path, template: pathlib.Path) -> Ite
     argv = [sys.executable, "-m", "tests.bench.fs_loop", loop, f"--run-dir={daemon.run_dir}"]
     with open(directory / "log", "wb") as log:
         process = subprocess.Popen([*argv, f"--mountpoint={daemon.mountpoint}"], cwd=SOURCE, stdout=log, stderr=log)
-    environment = {**os.environ, **daemon.environment()}
     try:
         deadline = time.monotonic() + _PATIENCE
         while not (daemon.run_dir / "sysvisorfs.sock").exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the daemon on {loop} does not come up: {(directory / 'log').read_text()}")
             time.sleep(0.05)
-        before = dict(os.environ)
-        os.environ.update(environment)  # which launches look at
-        try:
+        with _launches_find(daemon):
             side = Side(loop, Runtime(directory), bundle(directory / "bundle", template))
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        if loop != "thread":
+            process.send_signal(signal.SIGUSR1)
         try:
             yield side, daemon
         finally:
-            os.environ.update(environment)
-            side.end()
-            os.environ.clear()
-            os.environ.update(before)
+            with _launches_find(daemon):
+                side.end()
     finally:
         daemon.stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
