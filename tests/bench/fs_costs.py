@@ -34,14 +34,19 @@ def of_daemon(run_dir: pathlib.Path) -> list[int]:
     return found
 
 
-def memory_kib(pids: list[int]) -> int:
-    """Proportional set size, which counts what is shared once."""
-    total = 0
+def memory_kib(pids: list[int]) -> tuple[int, int]:
+    """Proportional set size, which counts what is shared once; then without the pages of files.
+
+    Of those it has less whenever another program happens to use the same library.
+    """
+    whole = own = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    return total
+            found = {words[0]: int(words[1]) for line in rollup.splitlines()[1:] if len(words := line.split()) > 1}
+            whole += found["Pss:"]
+            own += found["Pss:"] - found.get("Pss_File:", 0)
+    return whole, own
 
 
 def cpu_ns(pids: list[int]) -> int:
@@ -161,12 +166,14 @@ def measure(directory: pathlib.Path, place: pathlib.Path, lxcfs: int, progress: 
     return _table(counts, sizes, spent)
 
 
-def _table(counts: list[int], sizes: list[tuple[int, int]], spent: list[tuple[float, float]]) -> str:
+def _table(
+    counts: list[int], sizes: list[tuple[tuple[int, int], tuple[int, int]]], spent: list[tuple[float, float]]
+) -> str:
     rows = []
     for at, name in enumerate(("sysvisor-fs, daemon and holder", "lxcfs")):
-        each = (sizes[-1][at] - sizes[0][at]) / (counts[-1] - counts[0])
+        each = (sizes[-1][at][1] - sizes[0][at][1]) / (counts[-1] - counts[0])
         aim = "" if at else f" {'✓' if each <= PER_CONTAINER else '✗'}"
-        cells = [f"{size[at] / 1024:.1f}" for size in sizes] + [f"{each:.1f}{aim}"]
+        cells = [f"{size[at][0] / 1024:.1f}" for size in sizes] + [f"{each:.1f}{aim}"]
         rows.append([name, "memory, MiB", *cells])
         rows.append([name, "idle, ms of CPU time a second", *(f"{used[at]:.2f}" for used in spent), ""])
     headings = ["containers", "", *map(str, counts), f"KiB for each, ≤ {PER_CONTAINER:.0f}"]
