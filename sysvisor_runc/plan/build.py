@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.child.mounts import MakeNode, MaskPath, ReadonlyPath, Symlink, WriteFile
+from sysvisor_runc.child.mounts import MaskPath, ReadonlyPath
+from sysvisor_runc.child.nodes import MakeNode, Symlink, WriteFile
 from sysvisor_runc.child.plan import ChildPlan, ConsolePlan
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import mount as m
