@@ -72,7 +72,7 @@ def test_installed_program_runs_a_container(installed: Runtime, bundle: Bundle) 
 @pytest.mark.parametrize("verb", ["checkpoint", "restore"])
 def test_what_needs_a_library_finds_it_late(installed: Runtime, bundle: Bundle, verb: str) -> None:
     """The verbs that speak with criu load its messages only once their library can be found."""
-    words = ["--bundle", bundle.path] if verb == "restore" else []
+    words = ["--bundle", str(bundle.path)] if verb == "restore" else []
     error = installed.fails("--criu", "/no/criu", verb, *words, installed.id()).stderr
     assert "internal error" not in error
     assert ("does not exist" if verb == "checkpoint" else "criu") in error
