@@ -11,7 +11,8 @@ import os
 import stat
 
 from sysvisor_runc.child import paths
-from sysvisor_runc.child.mounts import BindMount, FilesystemMount, MakeDevice, Symlink, attach
+from sysvisor_runc.child.mounts import BindMount, FilesystemMount, attach
+from sysvisor_runc.child.nodes import MakeDevice, Symlink
 from sysvisor_runc.child.served import ServedMount
 from sysvisor_runc.criu.mounts import MASK
 from sysvisor_runc.kernel import mount as m
