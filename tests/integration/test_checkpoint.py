@@ -137,6 +137,37 @@ def test_what_leads_out(any_criu: Runtime, bundle: Bundle) -> None:
     assert (volume / "more").read_text() == "more\n"
 
 
+def test_a_volume_in_a_volume(any_criu: Runtime, bundle: Bundle) -> None:
+    """A mount point that restore finds missing in a volume is made again, as a launch makes it."""
+    outer, inner = (any_criu.directory / name for name in ("outer", "inner"))
+    for path in (outer, inner):
+        path.mkdir()
+        path.chmod(0o777)
+    (inner / "file").write_text("deep\n")
+    bundle.config["mounts"] += [
+        {"destination": "/volume", "type": "bind", "source": str(outer), "options": ["bind"]},
+        {"destination": "/volume/for/nested", "type": "bind", "source": str(inner), "options": ["bind"]},
+    ]
+    name = start_counter(any_criu, bundle)
+    any_criu("checkpoint", "--image-path", images(any_criu), name)
+    (outer / "for/nested").rmdir()
+    (outer / "for").rmdir()
+    any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
+    assert any_criu("exec", name, "cat", "/volume/for/nested/file").stdout == "deep\n"
+
+
+def test_what_joined_later(any_criu: Runtime, bundle: Bundle) -> None:
+    """A process that exec has left in a restored container is saved with it, and is there again."""
+    name, pid = start_counter(any_criu, bundle), ""
+    for _ in range(2):
+        any_criu("checkpoint", "--image-path", images(any_criu), name)
+        any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
+        script = "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
+        pid = any_criu("exec", name, "sh", "-c", script).stdout.strip()
+        assert any_criu("exec", name, "cat", f"/proc/{pid}/comm").stdout == "sleep\n"
+    assert any_criu("exec", name, "pidof", "sleep").stdout.split().count(pid) == 1
+
+
 def test_streams_are_handed_in_anew(plain_criu: Runtime, bundle: Bundle) -> None:
     """A container that wrote to a pipe writes to the one of who restores it, and its exit code is restore's."""
     bundle.sh("while [ ! -e /go ]; do sleep 0.05; done; echo after; exit 7")
