@@ -111,11 +111,11 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
         body += code
     trees = [ast.parse(path.read_bytes()) for path in sources.values()]
     verbs = {name for name in sources if name.startswith(f"{PACKAGE}.cli.")}
-    # What lives long comes without a group. Generated messages need a library that is found only when their turn
-    # comes: neither they nor what needs them (criu) can be brought along before it.
-    without = (f"{PACKAGE}.aio", f"{PACKAGE}.contract", f"{PACKAGE}.criu")
+    # What lives long comes without a group, and so does what needs generated messages: their library is only found when
+    # the program asks for it, and may be missing here.
+    without = tuple(f"{PACKAGE}.{name}" for name in ("aio", "contract", "criu", "cli.checkpoint", "cli.restore"))
     entered = (lazily_imported(trees) | verbs) & {name for name in sources if not name.startswith(without)}
-    groups = {name: _brought(imported(python, library, name)) for name in sorted(entered)}
+    groups = {name: imported(python, library, name) for name in sorted(entered)}
     # What the program begins with is there in any case.
     first = {MAIN, *groups[MAIN]}
     groups = {name: [one for one in needed if name == MAIN or one not in first] for name, needed in groups.items()}
@@ -124,12 +124,6 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
     magic = importlib.util.MAGIC_NUMBER[:2].hex()
     (library / f"code-{magic}").write_bytes(head + body)
     return len(head)
-
-
-def _brought(needed: list[str]) -> list[str]:
-    """What of a module's imports a group may bring along: all, unless messages are among them."""
-    generated = any(name.startswith(f"{PACKAGE}.contract.") and name.endswith("_pb2") for name in needed)
-    return [] if generated else needed
 
 
 def _head(index: Index, groups: dict[str, list[str]], shown: str) -> bytes:

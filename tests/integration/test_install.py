@@ -83,6 +83,15 @@ def test_installed_program_checkpoints(installed: Runtime, bundle: Bundle, tmp_p
     assert seen.read_text() == "begun\n"
 
 
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
+def test_what_needs_a_library_finds_it_late(installed: Runtime, bundle: Bundle, verb: str) -> None:
+    """The verbs that speak with criu load its messages only once their library can be found."""
+    words: list[str | os.PathLike[str]] = ["--bundle", bundle.path] if verb == "restore" else []
+    error = installed.fails("--criu", "/no/criu", verb, *words, installed.id()).stderr
+    assert "internal error" not in error
+    assert ("does not exist" if verb == "checkpoint" else "criu") in error
+
+
 def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime) -> None:
     """The code comes out of the archive; for an interpreter that finds none, out of the files beside it."""
     archive = next((prefix / "lib/sysvisor-runc").glob("code-*"))
@@ -133,7 +142,7 @@ def test_the_os_of_the_archive_becomes_the_whole(first: str, seen: str) -> None:
 
 
 def test_short_commands_do_without_the_whole_os(prefix: pathlib.Path, installed: Runtime, bundle: Bundle) -> None:
-    """Nothing on the way of a launch asks for what only the standard library's os has, which takes 2 ms to load."""
+    """Nothing asks for what only the standard library's os has, and only what launches makes system calls by ctypes."""
     program = [prefix / "sbin/sysvisor-runc", "--root", installed.root, *installed.flags]
     name = installed.id()
     bundle.run("/bin/sleep", "1000")
@@ -153,6 +162,7 @@ def test_short_commands_do_without_the_whole_os(prefix: pathlib.Path, installed:
             seen = trace.read()
         assert "sysvisor_runc.cli.main" in seen
         assert "_collections_abc" not in seen, verb
+        assert ("_ctypes" in seen) == (verb[0] in ("create", "exec")), verb
 
 
 def test_traceback_shows_the_installed_source(prefix: pathlib.Path) -> None:
