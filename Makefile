@@ -112,8 +112,9 @@ upstream-conformance: ## run runc's own integration suite against this runtime: 
 build: ## write what is generated: the build tags
 	@$(PYTHON) tools/buildinfo.py --tags '$(BUILDTAGS)' sysvisor_runc/_build.py
 
-docs: ## renew docs/man and contrib/completions from the table of commands
+docs: ## renew docs/man, contrib/completions and docs/compatibility.md from what they are made of
 	@$(PYTHON) -m sysvisor_runc.cli.docs
+	@$(PYTHON) -m tools.compatibility
 
 proto: $(VENV)/.dev ## renew the messages of proto/*.proto in sysvisor_runc/contract
 	@$(BIN)/python tools/proto.py

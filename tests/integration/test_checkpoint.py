@@ -112,6 +112,22 @@ def test_pre_dump(plain_criu: Runtime, bundle: Bundle) -> None:
     counts_on(bundle, seen)
 
 
+def test_options_of_criu(plain_criu: Runtime, bundle: Bundle) -> None:
+    """What both commands hand on to criu and `--work-path`, where its logs are then, stand in nobody's way."""
+    name = start_counter(plain_criu, bundle)
+    both: Words = ["--ext-unix-sk", "--file-locks", "--manage-cgroups-mode", "full"]
+    work = plain_criu.directory / "work"
+    flags: Words = ["--image-path", images(plain_criu), "--work-path", work, *both]
+    plain_criu("checkpoint", *flags, "--link-remap", "--tcp-skip-in-flight", "--auto-dedup", name)
+    assert (work / "dump.log").exists() and not (images(plain_criu) / "dump.log").exists()
+    seen = count(bundle)
+    plain_criu("restore", "--detach", *flags, "--auto-dedup", "--bundle", bundle.path, name)
+    counts_on(bundle, seen)
+    assert (work / "restore.log").exists()
+    wrong = plain_criu.fails("checkpoint", "--manage-cgroups-mode", "some", name).stderr
+    assert "manage-cgroups-mode" in wrong
+
+
 def test_what_leads_out(any_criu: Runtime, bundle: Bundle) -> None:
     """Volumes, also behind a link, a file of the host and a tmpfs are there again, the tmpfs with its content."""
     volume = any_criu.directory / "volume"
