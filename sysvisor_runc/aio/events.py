@@ -17,6 +17,7 @@ from sysvisor_runc.aio.oom import OomWatch
 from sysvisor_runc.aio.process import ExitSource
 from sysvisor_runc.errors import StateError, SysvisorError
 from sysvisor_runc.jsonlight import JSONError, loads
+from sysvisor_runc.launch.supervised import reached_supervisor
 from sysvisor_runc.launch.tell import DIRECTORY, Dialogue, NoSupervisor
 from sysvisor_runc.launch.usage import usage
 from sysvisor_runc.state.process import open_init
@@ -38,6 +39,8 @@ _CHUNK = 1 << 16
 # How long a supervisor is given for its answer, and for its word on a container that has ended.
 _PATIENCE = 2.0
 _LAST_WORD = 2.5
+# How long one that we start may take to answer.
+_BIRTH = 15.0
 # How often we look for a supervisor, and for new containers with --all.
 _LOOK = 1.0
 # One that is there and does not answer (it is stopped, perhaps) holds us up for as long as our patience lasts.
@@ -106,6 +109,7 @@ class _Follower:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._not_before = 0.0
         self._missing = 0
+        self._dismissed = False
 
     def begin(self) -> None:
         """Start all that is wished for."""
@@ -114,6 +118,8 @@ class _Follower:
             self._recall()
             if self.finished.done():
                 return
+        if self._wish.container_id is None and self._feed is None:
+            self._start_supervisor()
         if self._wish.container_id is None and self._feed is None:
             log.warning("no supervisor tells what happens: only usage and out-of-memory kills are shown")
         if self._wish.record is not None:
@@ -294,6 +300,8 @@ class _Follower:
         """For a supervisor that has come, and for containers that came and went."""
         if self._feed is None:
             self._connect()
+        if self._feed is None and self._wish.container_id is None and not self._dismissed:
+            self._start_supervisor()
         if self._ended and self._wish.container_id is not None:
             self._look_for_it(self._wish.container_id)
         self._watch_memory()
@@ -335,6 +343,20 @@ class _Follower:
         else:
             self._seq = self._feed.seq if self._seq is None else self._seq
 
+    def _start_supervisor(self) -> None:
+        """Start one, without which nobody tells what happens to all containers; in a state root of our own alone."""
+        root = self._wish.store.root
+        self._dismissed = True
+        try:
+            self._wish.store.fd(create=True)
+            if os.stat(root).st_uid == os.geteuid():
+                with reached_supervisor(root, _BIRTH) as dialogue:
+                    dialogue.ask({"op": "status"})
+                self._connect()
+                self._dismissed = self._feed is None
+        except (SysvisorError, OSError) as error:
+            log.debug(f"start a supervisor: {error}")
+
     def _over(self) -> bool:
         """Whether only what was kept of a container is wanted."""
         return self._wish.container_id is not None and self._wish.record is None
@@ -348,10 +370,15 @@ class _Follower:
     def _heard(self, event: Event) -> None:
         kind, seq = event.get("type"), event.get("seq")
         if kind == "end":
-            self._finish()
+            if self._over():  # else that of the supervisor, not of what is wanted
+                self._finish()
             return
         if isinstance(seq, int):
             self._seq = seq
+        if kind == "supervisor":
+            # One that was killed is started again, not one that was told to end.
+            data = event.get("data")
+            self._dismissed = isinstance(data, dict) and data.get("action") == "stop"
         if kind == "oom" and not self._numbered:
             return  # told by ourselves, in runc's words
         self._guarded(lambda: self._show(event))

@@ -27,7 +27,7 @@ class ExitWatch:
         self._loop = loop
         self._happened = happened
         self._epoll = select.epoll()
-        loop.add_reader(self._epoll.fileno(), self._ready)
+        loop.add_reader(self._epoll.fileno(), self.catch_up)
 
     def watch(self, pidfd: int) -> None:
         """Watch one more; it stays the caller's. One that is dead already is told at the next turn."""
@@ -46,7 +46,8 @@ class ExitWatch:
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
 
-    def _ready(self) -> None:
+    def catch_up(self) -> None:
+        """Tell what has happened up to now: before it is told what came of it."""
         for fd, events in self._epoll.poll(0):
             self._happened(fd, bool(events & select.EPOLLHUP))
 

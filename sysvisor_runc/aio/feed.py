@@ -4,6 +4,7 @@
     → {"ok": true, "seq": N}, N being the last number so far, then one event per line; without `follow` only
       what is kept, and {"type": "end"} behind it
 {"op": "publish", "kind": KIND, "id": ID, "data": {...}} → {"ok": true, "seq": N}
+    with a `start` a pidfd of the init may come, by which its end is seen; "data" has its "pid" then
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from sysvisor_runc.jsonlight import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysvisor_runc.aio.control import Answer, Call, Handler
     from sysvisor_runc.aio.journal import Journal
 
@@ -21,14 +24,28 @@ PUBLISHED = ("start", "exec", "pause", "resume", "update", "kill", "delete", "he
 _DATA_MAX = 4096
 
 
-def handlers(journal: Journal) -> dict[str, Handler]:
-    """Operation → what carries it out."""
+def handlers(
+    journal: Journal, started: Callable[[str, int, int], None] | None = None, catch_up: Callable[[], None] | None = None
+) -> dict[str, Handler]:
+    """Operation → what carries it out.
+
+    `started` is called with id, pid and a pidfd of an init that runs now; `catch_up` before a container is said to be
+    gone, so that its end comes first.
+    """
 
     async def events(call: Call) -> Answer | None:
         return await _events(journal, call)
 
     def publish(call: Call) -> Answer:
-        return _publish(journal, call)
+        if catch_up is not None and call.text("kind") == "delete":
+            catch_up()
+        answer = _publish(journal, call)
+        if started is not None and call.text("kind") == "start" and call.fds:
+            data = call.request.get("data")
+            pid = data.get("pid") if isinstance(data, dict) else None
+            if isinstance(pid, int):
+                started(call.text("id"), pid, call.fds[0])
+        return answer
 
     return {"events": events, "publish": publish}
 

@@ -13,6 +13,7 @@ from sysvisor_runc.aio.control import ControlServer, Refusal
 from sysvisor_runc.aio.journal import Journal
 from sysvisor_runc.aio.loop import asyncio
 from sysvisor_runc.aio.notify import ServiceManager, stored_name
+from sysvisor_runc.aio.onlooker import Onlooker
 from sysvisor_runc.aio.oom import OomWatch
 from sysvisor_runc.aio.signals import SignalSource
 from sysvisor_runc.aio.supervisor import Supervisor
@@ -41,6 +42,8 @@ _LOG_MAX = 1 << 20
 _LOOK_EVERY = 2.0
 _ENDING = (1, 2, 3, 15)
 _SIGCHLD = 17
+# One in so many descriptors may be for a container that others look after; on cgroup v1 each takes two.
+_PER_ONLOOKED = 8
 
 
 async def reside(
@@ -131,6 +134,8 @@ class _Residence:
         self._oom = OomWatch(loop)
         self._supervisor = Supervisor(loop, root, self._journal, self._manager, self._oom, descriptors=descriptors)
         self._supervisor.adopt_all(self._stored_terminals())
+        self._onlooker = Onlooker(loop, root, self._journal, self._oom, bound=descriptors // _PER_ONLOOKED)
+        self._onlooker.look()
         self._server = ControlServer(loop, listener, self._handlers())
         self._server.changed = self._supervisor.changed = self._changed
         running = len(self._supervisor.containers)
@@ -154,8 +159,14 @@ class _Residence:
         return f"looks after {count} container{'' if count == 1 else 's'}"
 
     def _handlers(self) -> dict[str, Handler]:
-        own = operations.handlers(self._supervisor, self._end) | feed.handlers(self._journal)
+        own = operations.handlers(self._supervisor, self._end) | feed.handlers(
+            self._journal, self._onlooker.started, self._catch_up
+        )
         return {**own, "fs": self._fs}
+
+    def _catch_up(self) -> None:
+        self._supervisor.catch_up()
+        self._onlooker.catch_up()
 
     async def _fs(self, call: Call) -> Answer:
         """A call of sysvisor-fs for a command; gRPC is loaded for the first one, and its channel stays warm."""
@@ -306,6 +317,7 @@ class _Residence:
         self._journal.close()
         await asyncio.sleep(0)
         self._server.close()
+        self._onlooker.close()
         self._oom.close()
         if self._fs_caller is not None:
             await self._fs_caller.close()

@@ -15,6 +15,7 @@ from sysvisor_runc.aio.console_keeper import ConsoleKeeper
 from sysvisor_runc.aio.control import Refusal
 from sysvisor_runc.aio.exits import ExitWatch, wait_status
 from sysvisor_runc.aio.launcher import LauncherLink
+from sysvisor_runc.aio.outcome import outcome
 from sysvisor_runc.errors import StateError, SysvisorError, reason
 from sysvisor_runc.state import supervision
 from sysvisor_runc.state.consolelog import ConsoleLog
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.supervision import Supervision
     from sysvisor_runc.supervise import Action, Event
 
-# As an init says by its signal what the machine wants (reboot(2) in a pid namespace): power off, or start again.
-_ENDS = {2: 0, 1: 133}
 # What adoption and everyday work need beside the containers' own descriptors.
 _SPARE_FDS = 48
 
@@ -71,6 +70,7 @@ class Supervisor:
     Attributes:
         containers: those that run or are to be started again, by id.
         unwatched: id → why it cannot be looked after; tried again when something becomes free.
+        catch_up: deals with the ends up to now.
         changed: called when there may be nothing left to look after.
     """
 
@@ -96,6 +96,7 @@ class Supervisor:
         self._descriptors = descriptors
         self._by_pidfd: dict[int, Container] = {}
         self._exits = ExitWatch(loop, self._died)
+        self.catch_up = self._exits.catch_up
         self.launcher = LauncherLink(
             loop, root, respawn=not manager.active, finished=self._launched, lost=self._keep_again
         )
@@ -327,22 +328,7 @@ class Supervisor:
         self._feed(container, supervise.Told(outcome))
 
     def _outcome(self, container: Container, status: int) -> Outcome:
-        signal = status & 0x7F
-        if not signal:
-            return Outcome(status >> 8 & 0xFF)
-        if container.machine and signal in _ENDS:
-            return Outcome(_ENDS[signal], signal)
-        return Outcome(128 + signal, signal, oom=signal == 9 and self._was_oom(container.id))
-
-    def _was_oom(self, container_id: str) -> bool:
-        from sysvisor_runc.cgroup.oom import was_killed
-        from sysvisor_runc.launch.destroy import manager_of
-
-        try:
-            with self._store.open(container_id) as entry:
-                return was_killed(manager_of(entry.load()))
-        except (SysvisorError, OSError):
-            return False  # deleted already
+        return outcome(self._store, container.id, status, machine=container.machine)
 
     def _unwatch(self, container: Container) -> None:
         if container.pidfd >= 0:

@@ -60,7 +60,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "state root, also what it tells: starts, exits, restarts, pauses and changes, each with a number that never\n"
         "comes again. With --since such a number the messages after it come first, so that a reader that was away\n"
         "misses nothing. Whoever reads too slowly is told how many were dropped. Ends when the container does;\n"
-        "with --all, never.",
+        "with --all, never: that starts a supervisor where there is none, so that it hears of every container.",
         "# sysvisor-runc events --stats web\n# sysvisor-runc events --all --format table",
         "",
     ),

@@ -6,6 +6,7 @@ import os
 
 from sysvisor_runc.cli.create import request_from
 from sysvisor_runc.cli.fsagent import serve_fs_agent
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.errors import UsageError
 from sysvisor_runc.launch import destroy
@@ -47,27 +48,27 @@ def run(options: Options) -> int:
     if options.given("restart") and not request.detached:
         from sysvisor_runc.launch.persist import persist
 
-        return persist(_restart(options), lambda: _run_once(request))
+        return persist(_restart(options), lambda: _run_once(request, options))
     with UndoStack() as undo:
         created = create(request, undo)
         proxy = request.service.listen(created.entry, created.record) if request.service else None
         if request.detached:
             _detach(created, request, options, undo, proxy, supervised=supervised)
             return 0
-        code = _attended(created, undo, proxy)
+        code = _attended(created, options, undo, proxy)
     if not options.flag("keep"):
-        _clean_up(created)
+        _clean_up(created, options)
     created.entry.close()
     return code
 
 
-def _run_once(request: Request) -> tuple[int, bool]:
+def _run_once(request: Request, options: Options) -> tuple[int, bool]:
     """One of several runs in the foreground: the exit code, and whether somebody has asked us for the end."""
     with UndoStack() as undo:
         created = create(request, undo)
         proxy = request.service.listen(created.entry, created.record) if request.service else None
-        code = _attended(created, undo, proxy)
-    _clean_up(created)
+        code = _attended(created, options, undo, proxy)
+    _clean_up(created, options)
     created.entry.close()
     return code, created.child.asked
 
@@ -90,7 +91,7 @@ def _detach(
 ) -> None:
     """Start the container and leave it to itself or its supervisor."""
     if not supervised:
-        release(created)
+        _begin(created, options)
         if proxy:
             proxy.wait_ready(created.child)
         undo.keep()
@@ -124,7 +125,13 @@ def _restart(options: Options) -> Restart | None:
     return parse_policy(text, delay, "--restart")
 
 
-def _attended(created: Created, undo: UndoStack, proxy: Proxy | None) -> int:
+def _begin(created: Created, options: Options) -> None:
+    """Start the container; a supervisor, if there is one, tells of that, and of its end."""
+    release(created)
+    publish(options, "start", {"pid": created.child.pid}, [created.child.pidfd])
+
+
+def _attended(created: Created, options: Options, undo: UndoStack, proxy: Proxy | None) -> int:
     """Start the container with our signals going to it, and wait for its end."""
     from sysvisor_runc.launch import foreground
 
@@ -132,9 +139,9 @@ def _attended(created: Created, undo: UndoStack, proxy: Proxy | None) -> int:
     if created.console >= 0:
         from sysvisor_runc.aio.foreground import relay
 
-        code = relay(created.child, created.console, signal_fd, lambda: release(created), proxy)
+        code = relay(created.child, created.console, signal_fd, lambda: _begin(created, options), proxy)
     else:
-        release(created)
+        _begin(created, options)
         code = (proxy or foreground).wait_forwarding(created.child, signal_fd)
         os.close(signal_fd)
     undo.keep()
@@ -142,9 +149,10 @@ def _attended(created: Created, undo: UndoStack, proxy: Proxy | None) -> int:
     return _ENDS.get(code, code) if "initKind" in created.record else code
 
 
-def _clean_up(created: Created) -> None:
+def _clean_up(created: Created, options: Options) -> None:
     try:
         with created.entry.lock():
             destroy.destroy(created.entry, created.record, connect, serve_fs_agent=serve_fs_agent)
     except NoSuchContainer:
-        pass  # `delete --force` was faster
+        return  # `delete --force` was faster
+    publish(options, "delete", {"force": False})

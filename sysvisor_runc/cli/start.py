@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc import log
-from sysvisor_runc.cli.publish import publish
+from sysvisor_runc.cli.publish import is_heard, publish
 from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.start import start
 from sysvisor_runc.state.observe import observe
-from sysvisor_runc.state.process import open_init
+from sysvisor_runc.state.process import NotRunning, open_init
 from sysvisor_runc.state.store import Store
 
 TYPE_CHECKING = False
@@ -28,12 +28,20 @@ def run(options: Options) -> int:
         with entry.lock():
             record = entry.load()
             proxy = _listen(entry, record) if "NOTIFY_SOCKET" in os.environ else None
-            init = open_init(record) if proxy is not None else -1
+            init = _open(record) if proxy is not None or is_heard(options) else -1
             start(entry, record)
-        publish(options, "start", {"pid": record["initPid"]})
+        publish(options, "start", {"pid": record["initPid"]}, [init] if init >= 0 else [])
         if proxy is not None:
             proxy.wait_ready(Child(record["initPid"], init))
     return 0
+
+
+def _open(record: Record) -> int:
+    """A pidfd of its init, while that cannot have ended unseen; -1 where it has."""
+    try:
+        return open_init(record)
+    except NotRunning:
+        return -1  # which `start` will tell in its own words
 
 
 def _listen(entry: Entry, record: Record) -> Proxy | None:

@@ -35,14 +35,14 @@ class SupervisorError(SysvisorError):
     """The supervisor refuses, or does not answer."""
 
 
-def tell(root: str, request: dict[str, object]) -> None:
+def tell(root: str, request: dict[str, object], fds: Sequence[int] = ()) -> None:
     """Send `request` to the supervisor if there is one and it can take it right now; never fails, never waits."""
     try:
         link = connect(root, flags=_socket.SOCK_NONBLOCK)
     except OSError:
         return
     try:
-        _send(link, request, (), _socket.MSG_DONTWAIT)
+        _send(link, request, fds, _socket.MSG_DONTWAIT)
     except OSError:
         pass  # it is busy or ending; what it must know it finds in the state root
     finally:

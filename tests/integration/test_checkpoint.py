@@ -91,7 +91,7 @@ def test_pre_dump(plain_criu: Runtime, bundle: Bundle) -> None:
 
 
 def test_what_leads_out(any_criu: Runtime, bundle: Bundle) -> None:
-    """Volumes, a file of the host and a tmpfs are there again, the tmpfs with its content."""
+    """Volumes, also behind a link, a file of the host and a tmpfs are there again, the tmpfs with its content."""
     volume = any_criu.directory / "volume"
     volume.mkdir(mode=0o777)
     volume.chmod(0o777)
@@ -99,16 +99,18 @@ def test_what_leads_out(any_criu: Runtime, bundle: Bundle) -> None:
     (any_criu.directory / "single").write_text("single\n")
     bundle.config["mounts"] += [
         {"destination": "/volume", "type": "bind", "source": str(volume), "options": ["rbind", "rw"]},
+        {"destination": "/link/deep", "type": "bind", "source": str(volume), "options": ["bind"]},
         {"destination": "/single", "type": "bind", "source": str(any_criu.directory / "single"), "options": ["bind"]},
         {"destination": "/scratch", "type": "tmpfs", "source": "tmpfs"},
     ]
+    (bundle.rootfs / "link").symlink_to("/where/it/really")
     bundle.sh(f"echo kept >/scratch/kept; {COUNTER}")
     name = any_criu.id()
     any_criu("run", "--detach", "--bundle", bundle.path, name)
     counts_on(bundle, 3)
     any_criu("checkpoint", "--image-path", images(any_criu), name)
     any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
-    script = "cat /volume/file /single /scratch/kept; echo more >/volume/more"
+    script = "cat /link/deep/file /single /scratch/kept; echo more >/volume/more"
     assert any_criu("exec", name, "sh", "-c", script).stdout == "from the host\nsingle\nkept\n"
     assert (volume / "more").read_text() == "more\n"
 

@@ -314,18 +314,19 @@ def test_the_last_word_is_waited_for(runtime: Runtime, sleeper: Bundle, fed: Fee
 
 def test_a_supervisor_may_come_and_go(runtime: Runtime, sleeper: Bundle) -> None:
     """A reader goes on without one, and hears from the next one what it has missed."""
-    name = up(runtime, sleeper)
-    watching = runtime.start_background("events", "--interval", "100ms", "--all")
+    name, other = up(runtime, sleeper), up(runtime, sleeper)
+    watching = runtime.start_background("events", "--interval", "100ms", name)
     wait_until(lambda: "stats" in kinds(watching), 30, "usage, without one")
     with feeder(runtime.root) as first:
         wait_until(lambda: first.readers() == 1, 30, "the reader")
         first.publish("health", name, status="good")
+        first.publish("health", other, status="fair")
         wait_until(lambda: "health" in kinds(watching), 30, "an event")
-    runtime("kill", name, "KILL")
-    runtime.wait_status(name, "stopped")
-    assert [event["data"] for event in events(runtime("events", "--since", "0", name).stdout)] == [{"status": "good"}]
+    runtime("kill", other, "KILL")
+    runtime.wait_status(other, "stopped")
+    assert [event["data"] for event in events(runtime("events", "--since", "0", other).stdout)] == [{"status": "fair"}]
     with feeder(runtime.root) as second:
         second.publish("health", name, status="bad")
         wait_until(lambda: second.readers() == 1, 30, "the reader")
         wait_until(lambda: kinds(watching).count("health") == 2, 30, "what was missed")
-    assert [event["seq"] for event in events(watching.stdout) if event["type"] == "health"] == [1, 2]
+    assert [event["seq"] for event in events(watching.stdout) if event["type"] == "health"] == [1, 3]

@@ -4,13 +4,16 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.bundle import Bundle
-from tests.support.runtime import Running, Runtime, wait_until
+from tests.support.runtime import Running, Runtime, supervisors, wait_until
+from tests.support.supervised import kill_supervisor
 
 
 @pytest.fixture
@@ -19,6 +22,11 @@ def sleeper(new_bundle: Callable[..., Bundle]) -> Bundle:
     bundle = new_bundle("/bin/sleep", "1000")
     bundle.linux["resources"] = {"memory": {"limit": 32 << 20, "swap": 32 << 20}}
     return bundle.save()
+
+
+def of(running: Running, name: str) -> list[str]:
+    """The kinds of a container's events."""
+    return [event["type"] for event in told(running) if event["id"] == name and not event["data"].get("pending")]
 
 
 def told(running: Running) -> list[dict[str, Any]]:
@@ -114,3 +122,67 @@ def test_a_restart_without_the_supervisor_of_before(runtime: Runtime, sleeper: B
     assert watching.process.poll() is None
     runtime("delete", "--force", name)
     assert watching.wait(60).returncode == 0
+
+
+# ---- of containers that nobody supervises
+
+
+def test_every_container_is_told_of(runtime: Runtime, new_bundle: Callable[..., Bundle], sleeper: Bundle) -> None:
+    """`--all` starts who watches, and sees start and end of whatever way there is to run a container."""
+    watching = runtime.start_background("events", "--all")
+    wait_for(watching, "supervisor")
+    bundle, shown = new_bundle().sh("exit 7"), new_bundle().sh("exit 8")
+    shown.process["terminal"] = True
+    foreground, terminal, created, alone = (runtime.id() for _ in range(4))
+    assert runtime("run", "--bundle", bundle.path, foreground, check=False).returncode == 7
+    outer = ["script", "-qec", " ".join(runtime.argv("run", "--bundle", shown.save().path, terminal)), "/dev/null"]
+    with open(runtime.directory / "typescript", "wb") as output:
+        assert subprocess.run(outer, stdin=subprocess.DEVNULL, stdout=output, timeout=60, check=False).returncode == 8
+    runtime("create", "--bundle", sleeper.path, created)
+    runtime("start", created)
+    runtime("kill", created, "KILL")
+    runtime("run", "--detach", "--no-supervisor", "--bundle", sleeper.path, alone)
+    wait_until(lambda: {"kill", "exit"} <= {*of(watching, created)}, 60, "the end")
+    runtime("delete", created)
+    runtime("delete", "--force", alone)
+    wait_until(lambda: "delete" in of(watching, alone), 60, "all of it")
+    assert of(watching, foreground) == of(watching, terminal) == of(watching, alone) == ["start", "exit", "delete"]
+    # Of a kill may be told behind what it led to.
+    assert sorted(of(watching, created)) == ["delete", "exit", "kill", "start"]
+    assert (of(watching, created)[0], of(watching, created)[-1]) == ("start", "delete")
+    codes = {event["id"]: event["data"]["code"] for event in told(watching) if event["type"] == "exit"}
+    assert codes == {foreground: 7, terminal: 8, created: 137, alone: 137}
+
+
+def test_who_watches_is_killed(runtime: Runtime, sleeper: Bundle) -> None:
+    """The reader starts another, which sees the end of what ran meanwhile, and its want of memory."""
+    name = runtime.id()
+    watching = runtime.start_background("events", "--all")
+    wait_for(watching, "supervisor")
+    runtime("create", "--bundle", sleeper.path, name)
+    runtime("start", name)
+    wait_for(watching, "start")
+    kill_supervisor(runtime)
+    wait_for(watching, "supervisor", 2)
+    hog = runtime.start_background("exec", name, "sh", "-c", "x=$(dd if=/dev/urandom ibs=5120k)")
+    wait_for(watching, "oom")
+    hog.wait()
+    kill_init(runtime, name)
+    wait_for(watching, "exit")
+    assert of(watching, name)[-1] == "exit"
+
+
+def test_who_watches_is_dismissed(runtime: Runtime) -> None:
+    """A reader starts no other, but hears of it when there is one; and without a reader none stays."""
+    watching = runtime.start_background("events", "--all")
+    wait_for(watching, "supervisor")
+    runtime("supervisor", "--stop")
+    wait_for(watching, "supervisor", 2)
+    time.sleep(2.5)  # of its looks at every second
+    assert supervisors(str(runtime.root)) == []
+    another = runtime.start_background("events", "--all", "--since", "0")
+    wait_for(watching, "supervisor", 3)
+    for reader in (watching, another):
+        reader.process.kill()
+        reader.wait()
+    wait_until(lambda: not supervisors(str(runtime.root)), 60, "its end")
