@@ -2,12 +2,12 @@
 
 Finding, opening and checking seventy files costs as much as running them, so the modules lie in one archive, and a
 module brings those that it needs with it. This file is compiled into the archive's head by `tools/install.py`; it runs
-before anything else and imports nothing that costs. Where there is no archive for the interpreter, the ordinary
+right after `archive_os.py` and imports nothing that costs. Where there is no archive for the interpreter, the ordinary
 files beside it are used.
 """
 
 import marshal
-import os
+import os  # archive_os.py's
 import sys
 from _frozen_importlib import ModuleSpec
 

@@ -20,12 +20,13 @@ SOURCE = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SOURCE))
 from tools.slim import compile_slim  # noqa: E402 - found only now that the path says where
 
-LOADER = pathlib.Path(__file__).with_name("archive_loader.py")
+# What the archive's head begins with, in this order.
+HEAD_CODE = ("archive_os.py", "archive_loader.py")
 PACKAGE = "sysvisor_runc"
 MAIN = f"{PACKAGE}.cli.main"
 IMPORTED = re.compile(rf"\| +({PACKAGE}[\w.]*)$", re.MULTILINE)
 
-# The head is a marshalled (loader, index, groups). An interpreter of another version looks for another file name.
+# The head is a marshalled (os, loader, index, groups). An interpreter of another version looks for another file name.
 # Ctrl-C shall not end in a traceback; a launch has its own way with it.
 # A command is over before there is garbage worth collecting; aio/loop.py switches the collector on again.
 PROGRAM = """#!{python} -SI
@@ -42,7 +43,8 @@ try:
     with open(f"{{LIBRARY}}/code-{{MAGIC_NUMBER[:2].hex()}}", "rb", 0) as file:
         from marshal import loads
         if "--debug" not in sys.argv:
-            loader, index, groups = loads(file.read({head}))
+            light, loader, index, groups = loads(file.read({head}))
+            exec(light, {{"__name__": "os"}})
             exec(loader)
             sys.meta_path.insert(0, Archive(file.name, index, groups, LIBRARY))
 except FileNotFoundError:
@@ -109,27 +111,28 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
         body += code
     trees = [ast.parse(path.read_bytes()) for path in sources.values()]
     verbs = {name for name in sources if name.startswith(f"{PACKAGE}.cli.")}
-    # What lives long comes without a group, and generated messages need a library that is not there yet.
-    without = (f"{PACKAGE}.aio", f"{PACKAGE}.contract")
+    # What lives long comes without a group, and so does what needs generated messages: their library is only found when
+    # the program asks for it, and may be missing here.
+    without = tuple(f"{PACKAGE}.{name}" for name in ("aio", "contract", "criu", "cli.checkpoint", "cli.restore"))
     entered = (lazily_imported(trees) | verbs) & {name for name in sources if not name.startswith(without)}
     groups = {name: imported(python, library, name) for name in sorted(entered)}
     # What the program begins with is there in any case.
     first = {MAIN, *groups[MAIN]}
     groups = {name: [one for one in needed if name == MAIN or one not in first] for name, needed in groups.items()}
     groups = {name: needed for name, needed in groups.items() if needed}
-    head = _head(index, groups, f"{shown}/{LOADER.name}")
+    head = _head(index, groups, shown)
     magic = importlib.util.MAGIC_NUMBER[:2].hex()
     (library / f"code-{magic}").write_bytes(head + body)
     return len(head)
 
 
-def _head(index: Index, groups: dict[str, list[str]], loader_name: str) -> bytes:
+def _head(index: Index, groups: dict[str, list[str]], shown: str) -> bytes:
     """The archive's head; offsets in it count from the archive's start, so its own size is settled by repetition."""
-    loader = compiled(LOADER, loader_name)
+    code = [compiled(pathlib.Path(__file__).with_name(name), f"{shown}/{name}") for name in HEAD_CODE]
     size = 0
     while True:
         moved = {name: (offset + size, length, package) for name, (offset, length, package) in index.items()}
-        head = marshal.dumps((loader, moved, groups))
+        head = marshal.dumps((*code, moved, groups))
         if len(head) == size:
             return head
         size = len(head)

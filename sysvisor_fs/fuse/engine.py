@@ -33,6 +33,7 @@ PENDING = 16  # slow requests of one container; then its next ones wait in the k
 QUESTIONS = 4  # of those, that ask a process and may wait long for it; the next ones wait without a worker
 _SPIN = 50_000  # ns
 _TICK = 0.25
+_EVENTS = 64  # at a time; for each possible one the interpreter has memory cleared at every look
 _ATTEMPTS = 3  # daemons that may die with the same request
 _COSTS = 4096  # paths whose cost is remembered
 _CONNECTION_GONE = frozenset((errno.ENODEV, errno.ENOTCONN, errno.ECONNABORTED, errno.EBADF))
@@ -174,16 +175,18 @@ class Engine:
 
     def _run(self) -> None:
         while not self._stopping:
-            events = self._epoll.poll(0) or self._wait()
-            for fd, event in events:
-                if (link := self.links.get(fd)) is not None:
-                    self._serve(link)
-                elif fd == self._wake:
-                    self._called()
-                elif (watched := self._triggers.get(fd)) is not None:
-                    self.fire(*watched, gone=not event & select.EPOLLPRI)
-            if self._jobs:
-                self._expire()
+            self._take(self._epoll.poll(0, _EVENTS) or self._wait())
+
+    def _take(self, events: list[tuple[int, int]]) -> None:
+        for fd, event in events:
+            if (link := self.links.get(fd)) is not None:
+                self._serve(link)
+            elif fd == self._wake:
+                self._called()
+            elif (watched := self._triggers.get(fd)) is not None:
+                self.fire(*watched, gone=not event & select.EPOLLPRI)
+        if self._jobs:
+            self._expire()
 
     def _wait(self) -> list[tuple[int, int]]:
         """Spin for as long as that has paid lately, then sleep."""
@@ -191,12 +194,12 @@ class Engine:
         if self._spin:
             end = time.monotonic_ns() + self._spin
             while time.monotonic_ns() < end:
-                if events := poll(0):
+                if events := poll(0, _EVENTS):
                     self._spin = _SPIN
                     return events
             self._spin = self._spin // 2 if self._spin > 1000 else 0
         began = time.monotonic_ns()
-        events = poll(_TICK if self._jobs else None)
+        events = poll(_TICK if self._jobs else None, _EVENTS)
         if time.monotonic_ns() - began < _SPIN:
             self._spin = _SPIN
         return events

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _TICK = 10_000_000  # nanoseconds: USER_HZ is 100 on every architecture that we know
 _CPUINFO_AGE = 1.0  # seconds; only the clock rates move
 _COUNTS = (b"siblings", b"cpu cores")
+_MOST = 64  # sets of CPUs
+_latest: tuple[bytes, dict[tuple[int, ...], bytes]] = b"", {}  # a text of the host, and what was made of it
 
 
 def cpuinfo(host: bytes, cpus: tuple[int, ...]) -> bytes:
@@ -47,7 +49,15 @@ class Cpuinfo(File):
 
     def read(self, container: Container, caller: Caller) -> bytes:
         """The container's CPUs."""
-        return cpuinfo(files.host("/proc/cpuinfo", _CPUINFO_AGE), cpu.visible(container))
+        global _latest
+        host, cpus = files.host("/proc/cpuinfo", _CPUINFO_AGE), cpu.visible(container)
+        known = _latest
+        if known[0] is not host or len(known[1]) >= _MOST:
+            _latest = known = host, {}
+        text = known[1].get(cpus)
+        if text is None:
+            text = known[1][cpus] = cpuinfo(host, cpus)
+        return text
 
 
 class Stat(File):

@@ -10,23 +10,32 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sysvisor_fs.views import files
 from sysvisor_fs.views.clock import age_ns
-from sysvisor_fs.views.hierarchy import home, levels
+from sysvisor_fs.views.hierarchy import bounding, home, levels
 
 if TYPE_CHECKING:
     from sysvisor_fs.node import Container
 
 ONLINE = "/sys/devices/system/cpu/online"
 KEY = "view/cpu"
+_MOST = 1024
+_lists: dict[bytes, tuple[int, ...]] = {}  # what was parsed, by its text: the same few come again and again
+_epochs: dict[bytes, _Epoch] = {}
 
 
 def parse_list(text: bytes) -> tuple[int, ...]:
     """The kernel's lists: `0-2,5`."""
+    known = _lists.get(text)
+    if known is not None:
+        return known
     found: list[int] = []
     for part in text.strip().split(b","):
         first, _, last = part.partition(b"-")
         if first:
             found.extend(range(int(first), int(last or first) + 1))
-    return tuple(found)
+    if len(_lists) >= _MOST:
+        _lists.clear()
+    _lists[text] = answer = tuple(found)
+    return answer
 
 
 def format_list(cpus: tuple[int, ...] | list[int]) -> bytes:
@@ -70,7 +79,7 @@ def quota_of(container: Container) -> tuple[int, int] | None:
     if place is None:
         return None
     found: tuple[int, int] | None = None
-    for level in levels(place.path):
+    for level in bounding(place.path):
         limit = _quota_v2(level) if place.v2 else _quota_v1(level)
         if limit is not None and (found is None or limit[0] * found[1] < found[0] * limit[1]):
             found = limit
@@ -162,10 +171,18 @@ def _dump(epoch: _Epoch) -> bytes:
 def _load(data: bytes | None) -> _Epoch | None:
     if not data:
         return None
+    known = _epochs.get(data)
+    if known is not None:
+        return known
     try:
         numbers = [int(word) for word in data.split()]
         base = tuple(Busy(*numbers[at : at + 3]) for at in range(4, len(numbers), 3))
         epoch = _Epoch(numbers[0], numbers[1], numbers[2], numbers[3], base)
     except (ValueError, TypeError, IndexError):
         return None
-    return epoch if 0 < epoch.cpus <= len(base) else None
+    if not 0 < epoch.cpus <= len(base):
+        return None
+    if len(_epochs) >= _MOST:
+        _epochs.clear()
+    _epochs[data] = epoch
+    return epoch

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 UNIFIED = "unified"
 _MOST = 4096
 _levels: dict[str, tuple[str, ...]] = {}
+_bounding: dict[str, tuple[str, ...]] = {}
 
 
 class Home(NamedTuple):
@@ -48,3 +49,26 @@ def levels(path: str) -> tuple[str, ...]:
             _levels.clear()
         _levels[path] = answer
     return answer
+
+
+def bounding(path: str) -> tuple[str, ...]:
+    """As `levels`, without the root of the hierarchy, which limits nothing."""
+    known = _bounding.get(path)
+    if known is not None:
+        return known
+    answer = levels(path)
+    if not answer:
+        return answer
+    if _is_root(answer[-1]):
+        answer = answer[:-1]
+    if len(_bounding) >= _MOST:
+        _bounding.clear()
+    _bounding[path] = answer
+    return answer
+
+
+def _is_root(path: str) -> bool:
+    """A v1 root alone has a release agent, and it alone of v2 no events."""
+    if os.path.exists(f"{path}/release_agent"):
+        return True
+    return os.path.exists(f"{path}/cgroup.controllers") and not os.path.exists(f"{path}/cgroup.events")

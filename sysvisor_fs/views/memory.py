@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sysvisor_fs.views import files
-from sysvisor_fs.views.hierarchy import home, levels
+from sysvisor_fs.views.hierarchy import bounding, home, levels
 
 if TYPE_CHECKING:
     from sysvisor_fs.node import Container
@@ -121,7 +121,7 @@ def memory(container: Container, host: Host) -> Memory | None:
         parts["unreclaimable"] = files.number(f"{own}/memory.kmem.usage_in_bytes") or 0
     reclaimable = _reclaimable(parts)
     total, available = host.total, min(host.total, host.available)
-    for level in levels(own):
+    for level in bounding(own):
         limit = _limit(f"{level}/{names.limit}")
         if limit is None or limit >= host.total:
             continue
@@ -172,7 +172,7 @@ def _swap_v2(own: str, host: Host) -> tuple[int, int]:
     """`(total, free)`: the host's, less where a level allows less."""
     total, left = host.swap_total, host.swap_free
     used = files.number(f"{own}/memory.swap.current") or 0
-    for level in levels(own):
+    for level in bounding(own):
         limit = _limit(f"{level}/memory.swap.max")
         if limit is not None:
             total = min(total, limit)
@@ -184,7 +184,7 @@ def _swap_v1(own: str, host: Host) -> tuple[int, int]:
     """As `_swap_v2`: v1 limits memory and swap together, so swap is what that allows beyond memory."""
     total, left = host.swap_total, host.swap_free
     used = _beyond(own, V1.swap_usage, V1.usage)
-    for level in levels(own):
+    for level in bounding(own):
         both, alone = _limit(f"{level}/{V1.swap_limit}"), _limit(f"{level}/{V1.limit}")
         if both is not None:
             limit = max(0, both - (alone if alone is not None else 0))

@@ -13,7 +13,6 @@ from sysvisor_runc.cgroup.file import DENIED, GONE, failure, read, read_if_there
 from sysvisor_runc.cgroup.layout import UNIFIED
 from sysvisor_runc.cgroup.settings import Setting, UsageCheck
 from sysvisor_runc.errors import CgroupError
-from sysvisor_runc.kernel.statfs import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ class Manager:
         return made
 
     def _create_one(self, path: str, controller: str, top: str, made: list[str], member: int) -> None:
+        from sysvisor_runc.kernel.statfs import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs
+
         magic = CGROUP2_SUPER_MAGIC if controller == UNIFIED else CGROUP_SUPER_MAGIC
         if statfs(top) != magic:
             raise CgroupError(f"{top} is no cgroup file system", hint="something is mounted over it")

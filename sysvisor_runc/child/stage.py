@@ -128,10 +128,9 @@ class _Layout:
         self.memory = bytearray()
 
     def place(self, data: bytes) -> int:
-        while len(self.memory) % 8:
-            self.memory.append(0)
         offset = len(self.memory)
         self.memory += data
+        self.memory += bytes(-len(data) % 8)
         return _DATA_AT + self.head + offset
 
     def slot(self, slot: Slot) -> int:
@@ -174,18 +173,8 @@ def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code
     Where that is closed by then and the call has SAY_WHY, `prefix` and the errno text go to stderr.
     """
     layout = _Layout(_LIST_HEAD + len(calls) * _ENTRY)
-    entries = bytearray()
     _find_results(calls)
-    for call in calls:
-        args = [layout.value(a) for a in call.args]
-        args += [0] * (6 - len(args))
-        store = 0
-        if isinstance(call.store, Result):
-            store = call.store.address
-        elif call.store:
-            store = layout.slot(call.store) + len(call.store.head)
-        fields = (NUMBERS[call.name], *args, store, call.flags | call.skip << 8)
-        entries += _nine_words(*[number & _WORD for number in fields])
+    entries = b"".join([_entry(layout, call) for call in calls])
     unknown = b""
     table = 0
     if any(call.flags & SAY_WHY for call in calls):
@@ -207,24 +196,38 @@ def build(calls: list[Call], *, report_fd: int = -1, prefix: str = "", exit_code
     return _elf(bytes(head + entries + layout.memory))
 
 
+def _entry(layout: _Layout, call: Call) -> bytes:
+    """A call as `struct entry`. Most arguments are small numbers, and there are fifty calls: hence the shortcut."""
+    args = [a if type(a) is int and a >= 0 else layout.value(a) & _WORD for a in call.args]
+    args += [0] * (6 - len(args))
+    store = 0
+    if isinstance(call.store, Result):
+        store = call.store.address
+    elif call.store:
+        store = layout.slot(call.store) + len(call.store.head)
+    return _nine_words(NUMBERS[call.name], *args, store, call.flags | call.skip << 8)
+
+
 def _find_results(calls: list[Call]) -> None:
     """Tell each Result where in the list it is an argument: behind the number of its call."""
     for index, call in enumerate(calls):
         for position, arg in enumerate(call.args):
-            if isinstance(arg, Result):
+            if type(arg) is Result:
                 arg.address = _DATA_AT + _LIST_HEAD + index * _ENTRY + 8 * (1 + position)
 
 
 def _errno_table(layout: _Layout) -> tuple[int, bytes]:
     """Texts for what execve(2) and the calls around it fail with; any other number is an unknown error."""
     unknown = b"unknown error\n"
-    other = layout.place(unknown)
-    rows = bytearray((_u64(other) + _u64(len(unknown))) * _ERRNO_TEXTS)
-    for number in _EXECVE_ERRORS:
-        text = os.strerror(number)
-        line = (text[:1].lower() + text[1:] + "\n").encode()
-        rows[16 * number : 16 * number + 16] = _u64(layout.place(line)) + _u64(len(line))
-    return layout.place(bytes(rows)), unknown
+    texts = [os.strerror(number) for number in _EXECVE_ERRORS]
+    lines = [(text[:1].lower() + text[1:] + "\n").encode() for text in texts]
+    address = layout.place(b"".join([unknown, *lines]))
+    rows = [_u64(address) + _u64(len(unknown))] * _ERRNO_TEXTS
+    address += len(unknown)
+    for number, line in zip(_EXECVE_ERRORS, lines, strict=True):
+        rows[number] = _u64(address) + _u64(len(line))
+        address += len(line)
+    return layout.place(b"".join(rows)), unknown
 
 
 def _elf(data: bytes) -> bytes:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Edit = Callable[[str, str, bool, bool], str]
 
 NAME = "sysvisor-runc"
+_SHIM = "io.containerd.runc.v2"
 _BEGIN = f"# BEGIN {NAME}: `{NAME} install --uninstall` removes what follows\n"
 _OURS = f"# Written by `{NAME} install`, which replaces it as a whole.\n"
 _END = f"# END {NAME}\n"
@@ -81,9 +82,16 @@ def edit_containerd(text: str, program: str, default: bool, uninstall: bool) -> 
             hint="`containerd config migrate` prints it in the newest format",
         )
     plugin = '"io.containerd.grpc.v1.cri"' if version == 2 else '"io.containerd.cri.v1.runtime"'
-    table = f"plugins.{plugin}.containerd.runtimes.{NAME}"
-    block = f'[{table}]\n  runtime_type = "io.containerd.runc.v2"\n'
-    block += f'[{table}.options]\n  BinaryName = "{_quoted(program)}"\n'
+    containerd = _table(config, "plugins", plugin.strip('"'), "containerd")
+    tables = f"plugins.{plugin}.containerd.runtimes"
+    block = f'[{tables}.{NAME}]\n  runtime_type = "{_SHIM}"\n'
+    block += f'[{tables}.{NAME}.options]\n  BinaryName = "{_quoted(program)}"\n'
+    first = str(containerd.get("default_runtime_name", "runc"))
+    if _table(containerd, "runtimes", first, "options").get("SystemdCgroup") is True:
+        block += "  SystemdCgroup = true\n"  # all of a node's runtimes use one cgroup driver, the kubelet's
+    if first == "runc" and "runc" not in _table(containerd, "runtimes"):
+        # Any table of runtimes replaces the built-in one; without its default the CRI does not come up (1.6).
+        block += f'[{tables}.runc]\n  runtime_type = "{_SHIM}"\n'
     if default:
         block = f'[plugins.{plugin}.containerd]\n  default_runtime_name = "{NAME}"\n{block}'
     head = rest if rest.strip() else "version = 2\n"
@@ -153,6 +161,13 @@ def _without_block(text: str) -> str:
         raise SysvisorError(f"it has a line {_BEGIN.strip()!r} and no {_END.strip()!r} after it")
     rest = text[:begin].rstrip("\n") + "\n" + text[end + len(_END) :]
     return rest if rest.strip() else ""
+
+
+def _table(config: object, *names: str) -> dict[str, object]:
+    """A table of tables, empty where it is not there."""
+    for name in names:
+        config = config.get(name) if isinstance(config, dict) else None
+    return config if isinstance(config, dict) else {}
 
 
 def _parsed(text: str) -> dict[str, object]:

@@ -11,7 +11,8 @@ import os
 import stat
 
 from sysvisor_runc.child import paths
-from sysvisor_runc.child.mounts import BindMount, FilesystemMount, MakeDevice, Symlink, attach
+from sysvisor_runc.child.mounts import BindMount, FilesystemMount, attach
+from sysvisor_runc.child.nodes import MakeDevice, Symlink
 from sysvisor_runc.child.served import ServedMount
 from sysvisor_runc.criu.mounts import MASK
 from sysvisor_runc.kernel import mount as m
@@ -32,8 +33,11 @@ HANDED_IN = frozenset(("/dev",))
 class Shelf:
     """Attributes: `path` of the shelf, `sources`: what criu asks for → where it lies."""
 
-    def __init__(self, plan: Plan, opened: dict[int, int], served: dict[int, int]) -> None:
-        """`opened` and `served` are the trees of the host and of sysvisor-fs, by their numbers in the plan."""
+    def __init__(self, plan: Plan, opened: dict[int, int], served: dict[int, int], real: dict[str, str]) -> None:
+        """`opened` and `served` are the trees of the host and of sysvisor-fs, by their numbers in the plan.
+
+        criu knows a mount by where it really is, which `real` says of a place in the plan.
+        """
         self.path = next((path for path in _SHELVES if os.path.isdir(path)), "/tmp")
         self._root = opened[plan.child.rootfs_tree]
         self._operations = plan.child.operations
@@ -44,7 +48,7 @@ class Shelf:
         for number, operation in enumerate(plan.child.operations):
             if isinstance(operation, BindMount) and not operation.inside:
                 self._trees.append((number, opened[operation.tree], operation))
-                self.sources[operation.destination] = f"{self.path}/{number}"
+                self.sources[real.get(operation.destination, operation.destination)] = f"{self.path}/{number}"
             elif isinstance(operation, ServedMount) and operation.tree in served:
                 self._trees.append((number, served[operation.tree], operation))
                 self.sources[operation.destination] = f"{self.path}/{number}"
@@ -119,27 +123,54 @@ def enter_own_mount_namespace() -> None:
     m.mount(None, "/", None, m.MS_SLAVE | m.MS_REC)
 
 
-def make_mount_points(plan: Plan) -> None:
+def make_mount_points(plan: Plan) -> dict[str, str]:
     """Make what is missing in the root file system, as a first launch would have: criu makes none.
 
-    Not where a tmpfs comes first: its content is in the images.
+    Also in a volume that another one is mounted in. Not in a tmpfs: its content is in the images. Returns where the
+    places of the plan really are, once the links of the root file system are followed.
 
     Raises:
         OSError: the root file system cannot be written to.
     """
     root = os.open(plan.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    covered: list[str] = []
+    real: dict[str, str] = {}
+    volumes: dict[str, str] = {}
     try:
         for operation in plan.child.operations:
             place = getattr(operation, "destination", None) or getattr(operation, "path", None)
-            if not place or any(place.startswith(top + "/") for top in covered):
+            if not place:
                 continue
-            if isinstance(operation, FilesystemMount):
-                os.close(paths.make_directory(root, place))
-                covered.append(place)
+            top = max((top for top in real if place.startswith(top + "/")), key=len, default=None)
+            if top is not None:
+                real[place] = real[top] + place[len(top) :]
+                if top in volumes and isinstance(operation, BindMount):
+                    _make_inside(volumes[top], place[len(top) :], operation)
+            elif isinstance(operation, FilesystemMount):
+                real[place] = _made(root, paths.make_directory(root, place))
             elif isinstance(operation, BindMount):
-                covered.append(place)
-                directory = plan.trees[operation.tree].path == "tmpfs" or os.path.isdir(operation.source)
-                os.close((paths.make_directory if directory else paths.make_file)(root, place))
+                tmpfs = plan.trees[operation.tree].path == "tmpfs"
+                directory = tmpfs or os.path.isdir(operation.source)
+                if directory and not tmpfs and not operation.inside:
+                    volumes[place] = operation.source
+                real[place] = _made(root, (paths.make_directory if directory else paths.make_file)(root, place))
     finally:
         os.close(root)
+    return real
+
+
+def _make_inside(volume: str, place: str, operation: BindMount) -> None:
+    """Make `place` in the volume, where it is missing, for what is mounted there."""
+    root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        make = paths.make_directory if os.path.isdir(operation.source) else paths.make_file
+        os.close(make(root, place))
+    finally:
+        os.close(root)
+
+
+def _made(root: int, fd: int) -> str:
+    """Where below the root a mount point is; `fd` is closed."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").removeprefix(os.readlink(f"/proc/self/fd/{root}"))
+    finally:
+        os.close(fd)

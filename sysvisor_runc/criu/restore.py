@@ -93,13 +93,13 @@ class _Restore:
         plan = launch.plan
         self._idmap()
         try:
-            make_mount_points(plan)
+            real = make_mount_points(plan)
         except OSError as error:
             raise LaunchError(f"make mount points in {plan.rootfs!r}: {reason(error)}") from error
         if plan.child.console is None:
             give_stdio(on_host(plan.uid_mappings, plan.child.process.identity.uid))
         served = launch.fs.trees(plan) if launch.fs is not None else {}
-        shelf = Shelf(plan, launch.opened, served)
+        shelf = Shelf(plan, launch.opened, served, real)
         try:
             shelf.furnish()
         except OSError as error:

@@ -1,10 +1,11 @@
-"""Signal dispositions, masks and signalfd(2), without the signal module, which loads enum."""
+"""Signal dispositions, masks and signalfd(2), without the signal module, which loads enum.
+
+`kernel.syscall` is imported in functions: `start` needs none of those.
+"""
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the C half of signal has no stub
-
-from sysvisor_runc.kernel.syscall import syscall
 
 SFD_CLOEXEC = 0o2000000
 SFD_NONBLOCK = 0o4000
@@ -20,6 +21,8 @@ def reset_signals() -> None:
 
     Ignored signals stay ignored over execve(2), and Python ignores SIGPIPE and SIGXFSZ.
     """
+    from sysvisor_runc.kernel.syscall import syscall
+
     for number in range(1, NSIG):
         if number in (_SIGKILL, _SIGSTOP):
             continue
@@ -42,6 +45,8 @@ def signalfd(numbers: list[int]) -> int:
 
     Each read gives struct signalfd_siginfo of 128 bytes; the first u32 is the signal's number.
     """
+    from sysvisor_runc.kernel.syscall import syscall
+
     mask = sum(1 << (number - 1) for number in numbers)
     return syscall("signalfd4", -1, mask.to_bytes(8, "little"), 8, SFD_CLOEXEC | SFD_NONBLOCK)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.kernel.syscall import syscall
+from sysvisor_runc.kernel.pidfd import pidfd_send_signal
 
 _SIGINT, _SIGTERM = 2, 15
 _ENDING = (1, _SIGINT, 3, _SIGTERM)  # SIGHUP and SIGQUIT as well
@@ -35,14 +35,14 @@ class Child:
         if self.stop_signal is not None and number in (_SIGINT, _SIGTERM):
             number = self.stop_signal
         try:
-            syscall("pidfd_send_signal", self.pidfd, number, 0, 0)
+            pidfd_send_signal(self.pidfd, number)
         except OSError:
             pass  # it has ended, or it is not ours to signal any more
 
     def kill(self) -> None:
         """Kill and reap it; fine if it is dead already."""
         try:
-            syscall("pidfd_send_signal", self.pidfd, 9, 0, 0)
+            pidfd_send_signal(self.pidfd, 9)
         except ProcessLookupError:
             pass
         except OSError as error:

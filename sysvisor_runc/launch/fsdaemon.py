@@ -26,6 +26,8 @@ _TICK = 0.01
 _SIGKILL = 9
 _LOCK = "start.lock"
 _CGROUP = "sysvisor-fs"
+# Its share of the CPUs, four times what everybody has by default: all who read wait for it. File, default, ours.
+_WEIGHTS = (("cpu.shares", b"1024", b"4096"), ("cpu.weight", b"100", b"400"))
 _UNIT = "sysvisor-fs.service"
 _UNIT_PLACES = (
     "/etc/systemd/system",
@@ -161,10 +163,23 @@ def _leave_cgroup() -> None:
         try:
             os.makedirs(f"{top}/{_CGROUP}", exist_ok=True)
             _fill_cpuset(top)
+            _give_weight(f"{top}/{_CGROUP}")
             with open(f"{top}/{_CGROUP}/cgroup.procs", "wb", buffering=0) as file:
                 file.write(b"0")
         except OSError:
             pass  # not ours to manage: it stays where it is
+
+
+def _give_weight(cgroup: str) -> None:
+    """What somebody else has chosen stays."""
+    for name, default, ours in _WEIGHTS:
+        path = f"{cgroup}/{name}"
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                if file.read().strip() != default:
+                    continue
+            with open(path, "wb", buffering=0) as file:
+                file.write(ours)
 
 
 def _fill_cpuset(top: str) -> None:

@@ -44,6 +44,8 @@ def descriptor() -> int:
 
 def check() -> None:
     """Raise Interrupted if a signal has come."""
+    if _fd < 0 and _signal.sigpending().isdisjoint(_held):
+        return
     fd = descriptor()
     if fd < 0:
         return

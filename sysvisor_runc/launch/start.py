@@ -7,7 +7,7 @@ import os
 import select
 
 from sysvisor_runc.errors import LaunchError, StateError, reason
-from sysvisor_runc.kernel.syscall import syscall
+from sysvisor_runc.kernel.pidfd import pidfd_send_signal
 from sysvisor_runc.launch.interrupt import check, descriptor
 from sysvisor_runc.launch.ocistate import state_json
 from sysvisor_runc.launch.steps import reached
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.record import Record
 
 _START = b"0"
-_REPORT_MAX = 8
+# Milliseconds in which a program is usually executed. A signal that comes meanwhile stays pending; to read signals from
+# a descriptor takes more code than all the rest here.
+_SOON = 50
 
 
 def start(entry: Entry, record: Record) -> None:
@@ -104,7 +106,7 @@ def _stop(record: Record) -> None:
     except StateError:
         return  # it has ended by itself
     try:
-        syscall("pidfd_send_signal", init, 9, 0, 0)
+        pidfd_send_signal(init, 9)
     except ProcessLookupError:
         pass
     finally:
@@ -126,10 +128,11 @@ def _start_and_await_execve(entry: Entry, fifo: int) -> None:
         os.close(fifo)
         poll = select.poll()
         poll.register(reader, 0)
-        if descriptor() >= 0:
-            poll.register(descriptor(), select.POLLIN)
-        while reader not in dict(poll.poll()):
-            check()
+        if not poll.poll(_SOON):
+            if descriptor() >= 0:
+                poll.register(descriptor(), select.POLLIN)
+            while reader not in dict(poll.poll()):
+                check()
         left = os.read(reader, 1)
     finally:
         os.close(reader)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 CAP_SYS_ADMIN = 21
 CAP_MKNOD = 27
-_NS_GET_USERNS = 0xB701
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -54,6 +53,10 @@ def convert_spec(
     """
     if request.cpuset_from_quota:
         spec = {**spec, "annotations": {**spec.get("annotations", {}), "org.sysvisor.cpuset-from-quota": "true"}}
+    if wanted.paths_to_probe(spec):
+        from sysvisor_runc.launch.pod import joining_owner
+
+        spec = joining_owner(spec)
     subid: SubidRecord | None = None
     own_ids = None if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     users: tuple[int, int, int] | None = None
@@ -76,6 +79,10 @@ def convert_spec(
     facts.own_ids = own_ids
     facts.id_range = users or facts.id_range
     converted, traits = convert(spec, facts)
+    if facts.joined_ids is not None:
+        from sysvisor_runc.launch.pod import keep_ids
+
+        keep_ids(facts.joined_ids)
     for warning in traits.warnings:
         log.warning(warning)
     if traits.chown_rootfs and traits.ids is not None:
@@ -252,21 +259,11 @@ def _is_shared(path: str) -> bool:
 
 
 def _is_ours(path: str) -> bool:
-    """Whether our own user namespace owns the namespace at `path` (ioctl_ns(2), Linux 4.9)."""
-    from fcntl import ioctl
+    """Whether our own user namespace owns the namespace at `path`."""
+    from sysvisor_runc.launch.pod import owner
 
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            owner = ioctl(fd, _NS_GET_USERNS)
-        finally:
-            os.close(fd)
-    except OSError:
-        return False
-    try:
-        return os.path.samestat(os.fstat(owner), os.stat("/proc/self/ns/user"))
-    finally:
-        os.close(owner)
+    found = owner(path)
+    return found is not None and os.path.samestat(found, os.stat("/proc/self/ns/user"))
 
 
 def _resolve(root: int, path: str) -> str:

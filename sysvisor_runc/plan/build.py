@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.child.mounts import MakeNode, MaskPath, ReadonlyPath, Symlink, WriteFile
+from sysvisor_runc.child.mounts import MaskPath, ReadonlyPath
+from sysvisor_runc.child.nodes import MakeNode, Symlink, WriteFile
 from sysvisor_runc.child.plan import ChildPlan, ConsolePlan
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import mount as m
@@ -91,7 +92,7 @@ def build(spec: Spec, facts: Facts) -> Plan:
     child.hostname = spec.get("hostname") or ""
     child.domainname = spec.get("domainname") or ""
     child.sysctl = [(_sysctl_path(key), value) for key, value in (linux.get("sysctl") or {}).items()]
-    if plan.clone_flags & ns.CLONE_NEWUSER and ns.CLONE_NEWNET in dict(plan.join):
+    if _foreign(plan, facts.traits) & ns.CLONE_NEWNET:
         from sysvisor_runc.plan.foreign import set_from_host
 
         set_from_host(plan, syscont=facts.traits is not None)
@@ -126,13 +127,20 @@ def _namespaces(plan: Plan, linux: Linux) -> None:
     # right to enter it would be lost on the way.
     child.late_pid = ns.CLONE_NEWPID in joined and not child.new_user
     child.loopback = bool(flags & ns.CLONE_NEWNET)
-    if flags & ns.CLONE_NEWUSER:
+    if child.new_user:
         plan.uid_mappings = linux.get("uidMappings") or []
         plan.gid_mappings = linux.get("gidMappings") or []
     for clock in ("monotonic", "boottime"):
         offset: TimeOffset | None = (linux.get("timeOffsets") or {}).get(clock)  # type: ignore[assignment]  # key by value
         if offset:
             child.time_offsets.append((clock, offset.get("secs", 0), offset.get("nanosecs", 0)))
+
+
+def _foreign(plan: Plan, traits: Traits | None) -> int:
+    """The joined namespaces that another user namespace than the container's owns, as clone flags."""
+    if plan.clone_flags & ns.CLONE_NEWUSER:
+        return sum(flag for flag, _ in plan.join)
+    return 0 if traits is None else sum(NAMESPACES[kind][0] for kind in traits.foreign)
 
 
 def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
@@ -161,10 +169,11 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     for mount, where in entries:
         mounts.add(mount, where)
     _devices(plan, mounts, spec, facts)
-    if plan.clone_flags & ns.CLONE_NEWUSER and plan.join:
+    foreign = _foreign(plan, traits)
+    if foreign:
         from sysvisor_runc.plan.foreign import mount_from_host
 
-        mount_from_host(plan, mounts)
+        mount_from_host(plan, mounts, foreign)
     if traits is not None:
         _interface(mounts, traits)
         if by_daemon:

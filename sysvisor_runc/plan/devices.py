@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysvisor_runc.child.mounts import MakeDevice, Symlink
+from sysvisor_runc.child.nodes import MakeDevice, Symlink
 from sysvisor_runc.plan.mounts import clean
 
 TYPE_CHECKING = False

@@ -45,13 +45,13 @@ class ForeignTree(Tree):
         return f"mount {self.fstype} in the {ns.names(self.namespace[0])} namespace {self.namespace[1]}"
 
 
-def mount_from_host(plan: Plan, mounts: MountPlan) -> None:
-    """Have the host mount what the container may not."""
+def mount_from_host(plan: Plan, mounts: MountPlan, foreign: int) -> None:
+    """Have the host mount what the container may not, in the namespaces `foreign` (clone flags) that it joins."""
     joined = dict(plan.join)
     operations = []
     for operation in mounts.operations:
         kind = _GOVERNED.get(operation.fstype, 0) if isinstance(operation, FilesystemMount) else 0
-        if not isinstance(operation, FilesystemMount) or kind not in joined:
+        if not isinstance(operation, FilesystemMount) or not kind & foreign:
             operations.append(operation)
         elif operation.destination != HIDDEN:
             tree = ForeignTree(operation.fstype, (kind, joined[kind]), operation.destination)

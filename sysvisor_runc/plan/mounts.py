@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.child.mounts import Attributes, BindMount, FilesystemMount, Remount, Symlink
+from sysvisor_runc.child.mounts import Attributes, BindMount, FilesystemMount, Remount
+from sysvisor_runc.child.nodes import Symlink
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.plan.options import parse

@@ -6,7 +6,8 @@ host, which may, makes the file system with the nodes in it, owned by the contai
 
 from __future__ import annotations
 
-from sysvisor_runc.child.mounts import BindMount, FilesystemMount, MakeDevice
+from sysvisor_runc.child.mounts import BindMount, FilesystemMount
+from sysvisor_runc.child.nodes import MakeDevice
 from sysvisor_runc.plan.mounts import Tree
 
 TYPE_CHECKING = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysvisor_runc.kernel.namespaces import names
+from sysvisor_runc.kernel.namespaces import CLONE_NEWUSER, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Plan:
     child: what happens between clone3 and execve.
     clone_flags: the new namespaces made by clone3.
     join: (nstype, path) of namespaces that exist already, in the order of joining; the user namespace comes last.
-    uid_mappings, gid_mappings: of a new user namespace.
+    uid_mappings, gid_mappings: of the container's user namespace, as far as they are known.
     trees: detached mounts to open before the clone, by number.
     fs_paths: what sysvisor-fs is asked for, below the container's tree there, by number from served.FIRST_TREE on.
     inner_trees: mounts of the container's own that the child opens and the host may have to ID-map.
@@ -103,7 +103,8 @@ class Plan:
             f"set {path.replace('/', '.')} = {value} in the network namespace" for path, value in self.network_sysctl
         ]
         host.append(f"clone3 with new namespaces: {names(self.clone_flags) or 'none'}")
-        for kind, mappings in (("uid", self.uid_mappings), ("gid", self.gid_mappings)):
+        made = self.clone_flags & CLONE_NEWUSER
+        for kind, mappings in (("uid", self.uid_mappings), ("gid", self.gid_mappings)) if made else ():
             host += [f"map {kind} {m['containerID']} {m['hostID']} {m['size']}" for m in mappings]
         if self.oom_score_adj is not None:
             host.append(f"oom_score_adj {self.oom_score_adj}")

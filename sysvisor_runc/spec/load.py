@@ -33,21 +33,21 @@ def load(
     """The checked configuration of a bundle; see `validate` for the arguments. Raises SpecError."""
     hint = f"give the bundle's directory with --bundle (looked in {bundle!r})"
     # A FIFO in a stranger's bundle must not hang the command.
-    value = _read(os.path.join(bundle, CONFIG), CONFIG, os.O_NONBLOCK, hint)
+    value = _read(os.path.join(bundle, CONFIG), CONFIG, "", os.O_NONBLOCK, hint)
     return validate(value, warn, rootless=rootless, added=added)
 
 
-def load_process(path: str, warn: list[str] | None = None) -> Process:
+def load_process(path: str) -> Process:
     """The checked process of a file, or of a pipe as in `--process <(…)`. Raises SpecError."""
-    return validate_process(_read(path, path), warn)
+    return validate_process(_read(path, path, "process"))
 
 
 def load_resources(path: str, warn: list[str] | None = None) -> LinuxResources:
     """The checked resource limits of a file, `-` being standard input. Raises SpecError."""
-    return validate_resources(_read(path, path), warn)
+    return validate_resources(_read(path, path, "resources"), warn)
 
 
-def _read(path: str, name: str, flags: int = 0, hint: str | None = None) -> object:
+def _read(path: str, name: str, within: str, flags: int = 0, hint: str | None = None) -> object:
     try:
         data = _read_bounded(path, flags)
     except FileNotFoundError:
@@ -61,9 +61,14 @@ def _read(path: str, name: str, flags: int = 0, hint: str | None = None) -> obje
     if not data.strip():
         raise SpecError("", f"{name} is empty", hint="`sysvisor-runc spec` writes a new one")
     try:
-        return jsonlight.loads(data)
+        value = jsonlight.loads(data)
     except jsonlight.JSONError as error:
         raise SpecError("", f"{name} is not valid JSON: {error}") from None
+    if b"\\ud" in data or b"\\uD" in data:
+        from sysvisor_runc.spec.surrogates import refuse_halves
+
+        refuse_halves(value, within)
+    return value
 
 
 def _read_bounded(path: str, flags: int) -> bytes:

@@ -26,6 +26,8 @@ USER = "sysvisor"
 DEFAULT_FIRST = 0x78000000  # 2013265920
 DEFAULT_LAST = 0x7FFDFFFF  # 2147352575: 2046 ranges
 
+_SHARED = "+"  # ends the name of the mark
+
 SUBUID = "/etc/subuid"
 SUBGID = "/etc/subgid"
 PASSWD = "/etc/passwd"
@@ -126,14 +128,26 @@ def free(directory: str, subid: SubidRecord | None, *, registry: str = "") -> No
     with _Registry(path) as held:
         names = held.names() if subid is None else [_name(subid["uid"], subid["gid"])]
         for name in names:
-            if held.owner(name) == directory:
+            if held.owner(name) == directory and not held.still_shared(name):
                 held.unlink(name)
+
+
+def share(uid: int, gid: int, *, registry: str = "") -> None:
+    """Another container lives in the range that starts there: it stays taken until nobody is left in it.
+
+    A range that is not in the registry is its owner's business.
+    """
+    path = registry or registry_path()
+    if os.path.isdir(path):
+        with _Registry(path) as held:
+            held.mark_shared(_name(uid, gid))
 
 
 def usage(*, user: str = USER, registry: str = "") -> tuple[int, int]:
     """How many ranges there are, and how many of them are recorded as taken. Raises StateError."""
     path = registry or registry_path()
-    taken = len(os.listdir(path)) if os.path.isdir(path) else 0
+    names = os.listdir(path) if os.path.isdir(path) else []
+    taken = sum(not name.endswith(_SHARED) for name in names)
     return len(_Slots(*_configured(user))), taken
 
 
@@ -168,6 +182,7 @@ class _Registry:
 
     REGISTRY/           0700; its flock is the lock
         UID-GID         -> the state directory of the container that has the ranges that start there
+        UID-GID+        -> "shared": other containers have joined its user namespace
     """
 
     __slots__ = ("_fd", "_gids", "_path", "_uids")
@@ -237,7 +252,23 @@ class _Registry:
 
     def unlink(self, name: str) -> None:
         """Forget a range."""
-        os.unlink(name, dir_fd=self._fd)
+        for each in (name + _SHARED, name):
+            try:
+                os.unlink(each, dir_fd=self._fd)
+            except FileNotFoundError:
+                pass
+
+    def mark_shared(self, name: str) -> None:
+        """Note that not only the range's owner lives in it."""
+        if self.owner(name) is not None:
+            try:
+                os.symlink("shared", name + _SHARED, dir_fd=self._fd)
+            except FileExistsError:
+                pass
+
+    def still_shared(self, name: str) -> bool:
+        """Whether others than the owner may live in the range, and somebody does. Looks at every process if so."""
+        return self.owner(name + _SHARED) is not None and _near(_mapped_ids(alive=True), _parse_name(name)[0])
 
     def sweep(self) -> bool:
         """Forget the ranges whose container directory is gone and in which nothing runs; whether there was any."""
@@ -266,15 +297,25 @@ def _parse_name(name: str) -> tuple[int, int]:
         return -SIZE, -SIZE
 
 
-def _mapped_ids() -> dict[int, int]:
-    """The host user ids at which the user namespaces of running processes start, by their upper 16 bits."""
+def _mapped_ids(*, alive: bool = False) -> dict[int, int]:
+    """The host user ids at which user namespaces of processes start, by their upper 16 bits; `alive`: not zombies'."""
     starts: dict[int, int] = {}
     for name in os.listdir("/proc"):
-        if not name.isdecimal():
+        if not name.isdecimal() or (alive and _is_zombie(name)):
             continue
         for first, _ in _intervals(f"/proc/{name}/uid_map", column=1):
             starts[first // SIZE] = first
     return starts
+
+
+def _is_zombie(pid: str) -> bool:
+    """It has a map still, until its parent looks. One whose first thread alone has ended is none (num_threads)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(1024).rpartition(b") ")[2].split()
+    except OSError:
+        return True  # gone
+    return fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
 
 
 def _configured(user: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

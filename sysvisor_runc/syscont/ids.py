@@ -22,7 +22,9 @@ def convert_ids(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     linux = spec.get("linux", {})
     if _joins_user(linux):
         traits.ids = facts.joined_ids
-        return spec
+        from sysvisor_runc.syscont.mapping import with_joined
+
+        return with_joined(spec, linux, traits.ids)
     if facts.own_ids is not None and needs_ids(spec):
         from sysvisor_runc.syscont.rootless import users_ids
 

@@ -60,7 +60,10 @@ def _check_paths(given: list[Namespace], facts: HostFacts, traits: Traits) -> No
                 f"{path!r} is the host's {ns['type']} namespace, which a system container cannot share",
                 hint=_PLAIN_HINT,
             )
-        if ns["type"] == "network" and not joins_user:
+        if joins_user:
+            if facts.ns_ours.get(path):
+                traits.foreign |= {ns["type"]}
+        elif ns["type"] == "network":
             from sysvisor_runc.syscont.network import check_network
 
             check_network(where, path, facts, traits)

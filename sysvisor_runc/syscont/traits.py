@@ -18,6 +18,7 @@ class Traits:
         "credentials_dir",
         "deferred_mounts",
         "delegate_cgroup",
+        "foreign",
         "fs_mounts",
         "fs_root",
         "hidden_instances",
@@ -45,6 +46,8 @@ class Traits:
         self.stop_signal: int | None = None
         # Host (uid, gid, size) of the container's 0; None where a joined user namespace hides it.
         self.ids: tuple[int, int, int] | None = None
+        # Types of the namespaces that are joined beside a user namespace which does not own them: the host does.
+        self.foreign: frozenset[str] = frozenset()
         # How the rootfs gets its owners; none of these where they fit already. Layers: it is mounted anew from them.
         self.rootfs_idmap = False
         self.rootfs_layers: Layers | None = None

@@ -1,28 +1,15 @@
 """containerd drives our runtime through its shim, by `ctr`."""
 
-import hashlib
-import json
 import pathlib
-import shutil
-import tarfile
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support import leaks
-from tests.support.clients import Client, image_tar, private_daemon, program, remove_cgroups, wrapper
+from tests.support.clients import Client, wrapper
+from tests.support.containerd import IMAGE, containerd
 from tests.support.runtime import wait_until
 
 pytestmark = [pytest.mark.slow]
-
-IMAGE = "docker.io/local/box:latest"
-CONFIG = """version = 2
-root = "{0}/root"
-state = "{0}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-  address = "{0}/containerd.sock"
-"""
 
 
 class Ctr:
@@ -59,43 +46,8 @@ class Ctr:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    directory = tmp_path_factory.mktemp("containerd")
-    for path in (directory, *directory.parents[:2]):
-        path.chmod(0o755)
-    client = Client(directory, program("ctr", "containerd"), "-a", f"{directory}/containerd.sock")
-    (directory / "config.toml").write_text(CONFIG.format(directory))
-    argv = [program("containerd", "containerd"), "-c", str(directory / "config.toml")]
-    with private_daemon(argv, directory / "daemon.log"):
-        wait_until(lambda: client("version", check=False).returncode == 0, 60, "containerd")
-        client("image", "import", str(docker_archive(directory)))
+    with containerd(tmp_path_factory.mktemp("containerd"), "default") as client:
         yield client
-        for name in client.out("container", "ls", "-q").split():
-            client("task", "rm", "--force", name, check=False)
-            client("container", "rm", name, check=False)
-    remove_cgroups(client.token)
-    assert [line for line in leaks.processes(client.token, directory) if "unshare" not in line] == []
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def docker_archive(directory: pathlib.Path) -> pathlib.Path:
-    """The image as `docker save` writes it: two layers, a configuration and a manifest."""
-    layer = image_tar(directory)
-    top = directory / "archive"
-    top.mkdir()
-    shutil.copy(layer, top / "layer1.tar")
-    (directory / "second").write_text("second\n")
-    with tarfile.open(top / "layer2.tar", "w") as archive:
-        archive.add(directory / "second", arcname="second")
-    digests = ["sha256:" + hashlib.sha256((top / f"layer{n}.tar").read_bytes()).hexdigest() for n in (1, 2)]
-    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": digests}}
-    (top / "config.json").write_text(json.dumps(config))
-    manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer1.tar", "layer2.tar"]}]
-    (top / "manifest.json").write_text(json.dumps(manifest))
-    path = directory / "archive.tar"
-    with tarfile.open(path, "w") as archive:
-        for file in sorted(top.iterdir()):
-            archive.add(file, arcname=file.name)
-    return path
 
 
 @pytest.fixture(params=["plain", "syscont"])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from sysvisor_fs.origins import cgroups_of
 from sysvisor_runc.launch.steps import FS_STEPS
 from tests.support import leaks
 from tests.support.bundle import Bundle
@@ -73,7 +74,10 @@ def test_life_of_a_registration(fs_runtime: Runtime, daemon: OwnDaemon, new_bund
 
 
 def test_many_at_once_start_one_daemon(fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle) -> None:
-    """Launches that find no daemon start one, in cgroups and a session of its own, and all are served by it."""
+    """Launches that find no daemon start one, in cgroups and a session of its own, and all are served by it.
+
+    Its share of the CPUs is more than the default, since all of them wait for it.
+    """
     bundle = new_bundle("/bin/cat", "/proc/uptime")
     names = [fs_runtime.id() for _ in range(4)]
     running = [fs_runtime.start_background("run", "--bundle", bundle.path, name) for name in names]
@@ -84,6 +88,12 @@ def test_many_at_once_start_one_daemon(fs_runtime: Runtime, daemon: OwnDaemon, n
     assert os.getsid(pid) != os.getsid(0)
     groups = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     assert all(line.endswith(":/sysvisor-fs") for line in groups if ":name=" not in line), groups
+    cgroups = cgroups_of(pid)
+    weights = [
+        pathlib.Path(cgroups.get("cpu", "/"), "cpu.shares"),
+        pathlib.Path(cgroups.get("unified", "/"), "cpu.weight"),
+    ]
+    assert [path for path in weights if path.exists() and path.read_text() in ("1024\n", "100\n")] == []
 
 
 def test_daemon_that_cannot_start(

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import leaks
+from tests.support import criu, leaks
 from tests.support.bundle import Bundle
-from tests.support.runtime import SOURCE, Runtime
+from tests.support.runtime import SOURCE, Runtime, wait_until
 from tests.support.terminal import on_terminal
 
 
@@ -69,6 +69,29 @@ def test_installed_program_runs_a_container(installed: Runtime, bundle: Bundle) 
     assert result.returncode == 0
 
 
+def test_installed_program_checkpoints(installed: Runtime, bundle: Bundle, tmp_path: pathlib.Path) -> None:
+    """What the installed program brings along for checkpoint and restore comes with the libraries that it needs."""
+    installed.flags = ("--criu", criu.program(tmp_path), *installed.flags)
+    name, images = installed.id(), installed.directory / "images"
+    installed("run", "--detach", "--bundle", bundle.sh("echo begun >>/seen; exec sleep 1000").path, name)
+    seen = bundle.rootfs / "seen"
+    wait_until(lambda: seen.exists() and seen.read_text(), 20, "its first line")
+    installed("checkpoint", "--image-path", images, name)
+    assert installed.ids() == []
+    installed("restore", "--detach", "--image-path", images, "--bundle", bundle.path, name)
+    assert installed.state(name)["status"] == "running"
+    assert seen.read_text() == "begun\n"
+
+
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
+def test_what_needs_a_library_finds_it_late(installed: Runtime, bundle: Bundle, verb: str) -> None:
+    """The verbs that speak with criu load its messages only once their library can be found."""
+    words: list[str | os.PathLike[str]] = ["--bundle", bundle.path] if verb == "restore" else []
+    error = installed.fails("--criu", "/no/criu", verb, *words, installed.id()).stderr
+    assert "internal error" not in error
+    assert ("does not exist" if verb == "checkpoint" else "criu") in error
+
+
 def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime) -> None:
     """The code comes out of the archive; for an interpreter that finds none, out of the files beside it."""
     archive = next((prefix / "lib/sysvisor-runc").glob("code-*"))
@@ -80,6 +103,66 @@ def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime
         assert "sysvisor-runc version" in installed("--version").stdout
     finally:
         hidden.rename(archive)
+
+
+LIGHT_OS = """
+exec(compile(open({path!r}).read(), "archive_os", "exec"), {{"__name__": "os"}})
+import sys, os
+light = os
+assert os.path.join("a", "b") == "a/b" and "os.path" in sys.modules
+assert os.environ["GIVEN"] == "1" and os.fsdecode(os.fsencode("\\udcff/a")) == "\\udcff/a"
+assert os.open and os.O_CLOEXEC and os.WIFSTOPPED
+assert "_collections_abc" not in sys.modules, "the whole os is here"
+assert "__path__" not in dir(os)
+{first}
+import os
+assert os is not light and "_collections_abc" in sys.modules
+assert {{name for name in dir(os) if not name.startswith("__")}} <= set(dir(light))
+assert light.environ is os.environ and light.makedirs is os.makedirs
+import subprocess
+print(subprocess.check_output(["/bin/sh", "-c", "echo $GIVEN $NEW"], text=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "seen"),
+    [
+        ("os.makedirs", "1"),
+        ("os.environ['NEW'] = '2'", "1 2"),
+        ("del os.environ['GIVEN']", ""),
+        ("assert os.environ.pop('GIVEN') == '1'", ""),
+        ("from os import PathLike", "1"),
+    ],
+)
+def test_the_os_of_the_archive_becomes_the_whole(first: str, seen: str) -> None:
+    """What the archive has for `os` has all of `os` as soon as anybody asks for more, and one environment with it."""
+    script = LIGHT_OS.format(path=str(SOURCE / "tools/archive_os.py"), first=first)
+    done = subprocess.run(["/usr/bin/python3", "-SI", "-c", script], capture_output=True, text=True, env={"GIVEN": "1"})
+    assert (done.stdout.strip(), done.stderr) == (seen, "")
+
+
+def test_short_commands_do_without_the_whole_os(prefix: pathlib.Path, installed: Runtime, bundle: Bundle) -> None:
+    """Nothing asks for what only the standard library's os has, and only what launches makes system calls by ctypes."""
+    program = [prefix / "sbin/sysvisor-runc", "--root", installed.root, *installed.flags]
+    name = installed.id()
+    bundle.run("/bin/sleep", "1000")
+    for verb in (
+        ["create", "--bundle", bundle.path, name],
+        ["start", name],
+        ["state", name],
+        ["exec", name, "/bin/true"],
+        ["list"],
+        ["kill", name, "KILL"],
+        ["delete", "--force", name],
+    ):
+        with open(installed.directory / "trace", "w+") as trace:
+            command = ["/usr/bin/python3", "-SIX", "importtime", *program, *verb]
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=trace, check=True)
+            trace.seek(0)
+            seen = trace.read()
+        assert "sysvisor_runc.cli.main" in seen
+        assert "_collections_abc" not in seen, verb
+        assert ("_ctypes" in seen) == (verb[0] in ("create", "exec")), verb
 
 
 def test_traceback_shows_the_installed_source(prefix: pathlib.Path) -> None:

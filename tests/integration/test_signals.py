@@ -122,6 +122,9 @@ def test_a_signal_at_any_moment(any_runtime: Runtime, bundle: Bundle, number: si
     runtime, generator = any_runtime, random.Random(number)
     bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/true"}]}
     bundle.run("/bin/sleep", "0.1")
+    begun = time.monotonic()
+    runtime("run", "--bundle", bundle.path, runtime.id())
+    took = time.monotonic() - begun
     codes = set()
     for _ in range(12):
         name = runtime.id()
@@ -129,9 +132,7 @@ def test_a_signal_at_any_moment(any_runtime: Runtime, bundle: Bundle, number: si
         if number == signal.SIGINT:
             # The interpreter's own start is out of our hands, and may have words for it.
             wait_until(lambda: (runtime.root / name).exists() or launch.process.poll() is not None)  # noqa: B023
-        else:
-            time.sleep(0.01)
-        time.sleep(generator.random() * 0.08)
+        time.sleep(generator.random() * took * 1.2)
         launch.process.send_signal(number)
         result = launch.wait()
         # Negative: it was killed before it had begun to handle signals.

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.bundle import Bundle
 from tests.support.loops import LOOPS, require
-from tests.support.runtime import Runtime, supervisors, wait_until
+from tests.support.runtime import Runtime, descriptors, supervisors, wait_until
 from tests.support.supervised import alive, events, kill, kill_supervisor, known, status, wait_idle
 
 NewBundle = Callable[..., Bundle]
@@ -66,8 +66,7 @@ def test_the_supervisor_keeps_nothing_of_its_starter(runtime: Runtime, new_bundl
     process = pathlib.Path(f"/proc/{pid}")
     assert os.getsid(pid) == pid
     assert os.readlink(process / "cwd") == "/"
-    targets = [os.readlink(entry) for entry in (process / "fd").iterdir()]
-    ours = [target for target in targets if target.startswith(str(runtime.directory))]
+    ours = [target for target in descriptors(pid).values() if target.startswith(str(runtime.directory))]
     assert [target for target in ours if not target.startswith(str(runtime.root))] == []
     own = pathlib.Path("/proc/self/cgroup").read_text()
     for line in (process / "cgroup").read_text().splitlines():
@@ -99,8 +98,7 @@ def test_without_a_supervisor_nothing_remains(any_runtime: Runtime, new_bundle: 
     assert "supervision" not in any_runtime.state(first)
     assert any_runtime("list").stdout.splitlines()[0].endswith("OWNER")
     waiting = any_runtime.start_background("wait", first)
-    watched = pathlib.Path(f"/proc/{waiting.process.pid}/fd")
-    wait_until(lambda: any("pidfd" in os.readlink(entry) for entry in watched.iterdir()), 15)
+    wait_until(lambda: any("pidfd" in target for target in descriptors(waiting.process.pid).values()), 15)
     any_runtime("kill", first, "KILL")
     assert waiting.wait().stdout == "137\n"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.bundle import Bundle
-from tests.support.runtime import Runtime
+from tests.support.runtime import Runtime, descriptors
 from tests.support.weakened import Weaken
 
 
@@ -21,11 +21,6 @@ def host_directory(workplace: pathlib.Path) -> Iterator[int]:
     os.set_inheritable(fd, True)
     yield fd
     os.close(fd)
-
-
-def descriptors(pid: int) -> dict[int, str]:
-    """What process `pid` has open, from outside: number to what it leads to."""
-    return {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
 
 
 @pytest.mark.parametrize("kind", ["runtime", "plain_runtime"])

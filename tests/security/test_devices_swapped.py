@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from sysvisor_runc.child import console
-from sysvisor_runc.child.mounts import MakeDevice, Rootfs
+from sysvisor_runc.child.mounts import Rootfs
+from sysvisor_runc.child.nodes import MakeDevice
 from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime
 from tests.support.weakened import Weaken

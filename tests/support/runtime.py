@@ -4,6 +4,7 @@ Output goes to files, never to pipes: a detached container keeps the caller's st
 end-of-file on a pipe would wait for the container.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -172,6 +173,15 @@ def supervisors(root: str) -> list[int]:
                     found.append(int(entry.name))
             except OSError:
                 continue
+    return found
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """What process `pid` has open, seen from outside: number to what it leads to; not what it closes meanwhile."""
+    found = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}")
     return found
 
 

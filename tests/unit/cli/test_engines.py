@@ -72,6 +72,33 @@ def test_containerd_keeps_comments() -> None:
     assert ENGINES["containerd"].edit(told, PATH, False, True) == CONTAINERD
 
 
+RUNTIME = """version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  default_runtime_name = "{0}"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{0}.options]
+  SystemdCgroup = {1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "systemd"),
+    [
+        ("", ["sysvisor-runc", "runc"], None),
+        (CONTAINERD, ["sysvisor-runc", "runc"], None),
+        (RUNTIME.format("runc", "false"), ["runc", "sysvisor-runc"], None),
+        (RUNTIME.format("runc", "true"), ["runc", "sysvisor-runc"], True),
+        (RUNTIME.format("nvidia", "true"), ["nvidia", "sysvisor-runc"], True),
+    ],
+)
+def test_containerd_keeps_its_default(text: str, known: list[str], systemd: object) -> None:
+    """The default runtime stays there, named by us where only containerd's built-in table did, and with it the driver
+    of cgroups, which is the same for all of a node."""
+    told = tomllib.loads(ENGINES["containerd"].edit(text, PATH, False, False))
+    runtimes = told["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["runtimes"]
+    assert list(runtimes) == known
+    assert runtimes["sysvisor-runc"]["options"].get("SystemdCgroup") is systemd
+
+
 @pytest.mark.parametrize(
     ("engine", "text", "default", "problem"),
     [

@@ -51,12 +51,30 @@ def test_missing(tmp_path: pathlib.Path) -> None:
         (b"[]", "invalid configuration: expected an object, got an array"),
         (b"null", "invalid configuration: expected an object, got null"),
         (b'"x"', 'invalid configuration: expected an object, got "x"'),
+        (
+            b'{"mounts": [{"x": "\\ud83d\\ude00", "destination": "/\\ud800"}]}',
+            "invalid configuration: mounts[0].destination: contains half of a character: \\ud800",
+        ),
+        (
+            b'{"annotations": {"a.b": "\\uDBFF"}}',
+            'invalid configuration: annotations["a.b"]: contains half of a character: \\udbff',
+        ),
+        (
+            b'{"custom": {"\\udc7f": 1}}',
+            "invalid configuration: custom: contains half of a character: \\udc7f",
+        ),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_malformed(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
     """Malformed content is told with its place."""
     assert str(refusal(tmp_path, content)) == message
+
+
+def test_a_byte_that_is_no_character(tmp_path: pathlib.Path) -> None:
+    """It is written as half of a surrogate pair, by ourselves too, and is the byte that Python means by it."""
+    (tmp_path / "config.json").write_bytes(GOOD[:-1] + b', "mounts": [{"destination": "/\\udcff"}]}')
+    assert os.fsencode(load(str(tmp_path))["mounts"][0]["destination"]) == b"/\xff"
 
 
 def test_too_large(tmp_path: pathlib.Path) -> None:

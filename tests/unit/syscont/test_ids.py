@@ -73,13 +73,17 @@ def test_refused(uids: list[IDMapping], gids: list[IDMapping], path: str) -> Non
 
 
 def test_a_joined_user_namespace_has_its_own_mapping() -> None:
-    """Nothing is allocated and nothing written for a user namespace that exists already."""
+    """Nothing is allocated for a user namespace that exists already; its mapping is taken down where it is known."""
     namespaces = [{"type": kind} for kind in sample.REQUIRED] + [{"type": "user", "path": "/proc/9/ns/user"}]
     given = sample.spec(linux={"namespaces": namespaces})
     traits = sample.traits(ids=None)
     assert not needs_ids(given)
-    assert convert_ids(given, sample.facts(id_range=None, joined_ids=(5, 5, 65536)), traits) == given
-    assert traits.ids == (5, 5, 65536)
+    converted = convert_ids(given, sample.facts(id_range=None, joined_ids=(5, 6, 65536)), traits)
+    assert converted["linux"]["uidMappings"] == [entry(0, 5, 65536)]
+    assert converted["linux"]["gidMappings"] == [entry(0, 6, 65536)]
+    assert traits.ids == (5, 6, 65536)
+    assert convert_ids(given, sample.facts(id_range=None, joined_ids=None), traits) == given
+    assert traits.ids is None
 
 
 def test_forgotten_allocation() -> None:

@@ -54,6 +54,16 @@ def test_another_containers_network_needs_its_user_namespace() -> None:
     assert "cgroup" in types([*given, {"type": "user", "path": "/proc/9/ns/user"}])
 
 
+def test_what_is_foreign_in_a_pod() -> None:
+    """Beside a user namespace that is joined, the host keeps what belongs to it, and has no share in the rest."""
+    given = required(network="/proc/9/ns/net", ipc="/proc/9/ns/ipc")
+    given.append({"type": "user", "path": "/proc/9/ns/user"})
+    traits = sample.traits()
+    facts = sample.facts(ns_ours={"/proc/9/ns/net": True})
+    convert_namespaces(sample.spec(linux={"namespaces": given}), facts, traits)
+    assert traits.foreign == {"network"}
+
+
 def test_a_network_of_the_hosts_making() -> None:
     """One that the caller's user namespace owns, as Podman makes it, may be joined; what that lacks is a warning."""
     given, traits = required(network="/run/netns/x"), sample.traits()

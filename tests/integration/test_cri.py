@@ -1,0 +1,179 @@
+"""containerd drives our runtime as a kubelet asks it to: pods through the Container Runtime Interface."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.clients import Client, program, wrapper
+from tests.support.containerd import IMAGE, containerd
+from tests.support.cri import SERVE, Cri, Pod, Refused
+from tests.support.runtime import wait_until
+
+pytestmark = [pytest.mark.slow]
+
+# No handler named runc, which `sysvisor-runc install --containerd` has to bring: it is the default.
+CONFIG = """
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{image}"
+  restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "{plugins}"
+  conf_dir = "{directory}/cni"
+"""
+HANDLER = """
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]
+  runtime_type = "io.containerd.runc.v2"
+  pod_annotations = ["org.sysvisor.*"]
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}.options]
+  BinaryName = "{binary}"
+"""
+# Containers find each other by addresses of this network, which ends with the daemon's network namespace.
+NETWORK = {
+    "type": "bridge",
+    "bridge": "pods0",
+    "isGateway": True,
+    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.77.0.0/24"}]]},
+}
+# Where CNI's network namespaces are pinned.
+SETUP = "mkdir -p /run/netns && mount -t tmpfs netns /run/netns && "
+
+
+def configuration(directory: pathlib.Path) -> str:
+    """The CRI's part of config.toml, with handlers for both modes; the network's goes to a file beside it."""
+    plugins = pathlib.Path(program("/usr/lib/cni/bridge", "containernetworking-plugins")).parent
+    (directory / "cni").mkdir()
+    ipam = {**NETWORK["ipam"], "dataDir": str(directory / "addresses")}  # type: ignore[dict-item]  # one of several types
+    network = {"cniVersion": "0.4.0", "name": "pods", "plugins": [{**NETWORK, "ipam": ipam}]}
+    (directory / "cni/10-pods.conflist").write_text(json.dumps(network))
+    handlers = [HANDLER.format(name=mode, binary=wrapper(directory, mode)) for mode in ("plain", "syscont")]
+    return CONFIG.format(image=IMAGE, plugins=plugins, directory=directory) + "".join(handlers)
+
+
+@pytest.fixture(scope="module")
+def cri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cri]:
+    directory = tmp_path_factory.mktemp("cri")
+    with containerd(directory, "k8s.io", configuration(directory), SETUP) as client, Cri(client) as cri:
+        yield cri
+        for pod in cri("ListPodSandbox").get("items", []):
+            cri("RemovePodSandbox", pod_sandbox_id=pod["id"])
+
+
+@pytest.fixture(params=["plain", "syscont"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def memory_limit(client: Client, container: str) -> str:
+    """What the container's cgroup says, on either version."""
+    for top, file in (("memory/", "memory.limit_in_bytes"), ("", "memory.max")):
+        path = pathlib.Path(f"/sys/fs/cgroup/{top}{client.token}/{container}/{file}")
+        if path.exists():
+            return path.read_text().strip()
+    raise AssertionError(f"no memory cgroup of {container}")
+
+
+def test_the_engine_is_ready(cri: Cri) -> None:
+    """With what `install` wrote the CRI comes up, and its handler is known."""
+    assert {each["type"]: each.get("status") for each in cri("Status")["status"]["conditions"]} == {
+        "RuntimeReady": True,
+        "NetworkReady": True,
+    }
+    with pytest.raises(Refused, match='no runtime for "other" is configured'):
+        Pod(cri, "other")
+
+
+def test_life_of_a_pod(cri: Cri, mode: str, tmp_path: pathlib.Path) -> None:
+    """From RunPodSandbox to RemovePodSandbox, with two containers that share network, /dev/shm and a volume."""
+    tmp_path.chmod(0o755)
+    with Pod(cri, mode) as pod:
+        status = cri("PodSandboxStatus", pod_sandbox_id=pod.id)["status"]
+        assert status["runtime_handler"] == mode
+        assert status["network"]["ip"].startswith("10.77.0.")
+        volume = [{"container_path": "/v", "host_path": str(tmp_path)}]
+        server = f"echo page > /tmp/index.html; echo made > /v/made; hostname; httpd -p 80 -h /tmp; echo up; {SERVE}"
+        limit = {"memory_limit_in_bytes": 64 << 20}
+        first = pod.start("first", server, mounts=volume, resources=limit)
+        wait_until(lambda: pod.log("first") == ["pod1", "up"], 30, "the server's log")
+        second = pod.start("second", mounts=volume, security={"run_as_user": {"value": 1000}})
+        script = "id -u; cat /v/made; wget -q -O - 2>&1 http://127.0.0.1/; touch /dev/shm/x; cat /proc/self/uid_map"
+        code, output = pod.exec(second, script)
+        assert code == 0, output
+        assert len(output.split()) == 6, output
+        user, made, page, inside, outside, size = output.split()
+        assert (user, made, page, inside) == ("1000", "made", "page", "0")
+        assert (outside != "0") == (mode == "syscont")
+        assert pod.exec(first, "stat -c %u /dev/shm/x /v /v/made; exit 7") == (7, "1000\n0\n0\n")
+        assert pod.exec(first, "cat /proc/self/uid_map")[1].split() == [inside, outside, size]
+        assert (tmp_path / "made").stat().st_uid == 0
+        _listed_and_limited(cri, pod, first, second)
+        cri("StopContainer", container_id=first, timeout=30)
+        ended = pod.status(first)
+        assert (ended["state"], ended["exit_code"]) == ("CONTAINER_EXITED", 3)
+        cri("RemoveContainer", container_id=first)
+        cri("RemoveContainer", container_id=first)
+    # With the pod everything goes, the running container too; what is gone is gone, and asking again is no error.
+    cri("RemovePodSandbox", pod_sandbox_id=pod.id)
+    assert pod.id not in [each["id"] for each in cri("ListPodSandbox").get("items", [])]
+    assert cri("ListContainers", filter={"pod_sandbox_id": pod.id}) == {}
+
+
+def _listed_and_limited(cri: Cri, pod: Pod, first: str, second: str) -> None:
+    """Lists, statistics, limits that change, logs that are rotated."""
+    listed = cri("ListContainers", filter={"pod_sandbox_id": pod.id})["containers"]
+    assert {each["id"]: each["state"] for each in listed} == {
+        first: "CONTAINER_RUNNING",
+        second: "CONTAINER_RUNNING",
+    }
+    stats = cri("ContainerStats", container_id=first)["stats"]
+    assert int(stats["memory"]["working_set_bytes"]["value"]) > 0
+    assert int(stats["cpu"]["usage_core_nano_seconds"]["value"]) > 0
+    assert memory_limit(cri.client, first) == str(64 << 20)
+    cri("UpdateContainerResources", container_id=first, linux={"memory_limit_in_bytes": 96 << 20})
+    assert memory_limit(cri.client, first) == str(96 << 20)
+    (pod.logs / "first.log").rename(pod.logs / "first.log.1")
+    cri("ReopenContainerLog", container_id=first)
+    assert (pod.logs / "first.log").exists()
+
+
+def test_shared_processes(cri: Cri, mode: str) -> None:
+    """With `shareProcessNamespace` containers see and signal each other's processes."""
+    with Pod(cri, mode, pid="POD") as pod:
+        first = pod.start("first", "trap 'exit 5' USR1; touch /dev/shm/ready; while :; do sleep 0.1; done # first")
+        second = pod.start("second")
+        wait_until(lambda: pod.exec(second, "test -e /dev/shm/ready")[0] == 0, 30, "the first")
+        assert pod.exec(second, "set -- $(ps -o pid,args | grep '# firs[t]'); kill -USR1 $1") == (0, "")
+        wait_until(lambda: pod.status(first)["state"] == "CONTAINER_EXITED", 30, "its end")
+        assert pod.status(first)["exit_code"] == 5
+
+
+def test_restrictions(cri: Cri, mode: str) -> None:
+    """A terminal, a read-only root, dropped capabilities, and a limit whose end has its reason."""
+    with Pod(cri, mode) as pod:
+        pod.start("terminal", "test -t 1 && echo a terminal", tty=True)
+        wait_until(lambda: pod.log("terminal") == ["a terminal"], 30, "what the terminal shows")
+        security = {"readonly_rootfs": True, "no_new_privs": True, "capabilities": {"drop_capabilities": ["ALL"]}}
+        script = "touch /x 2>/dev/null || echo read-only; grep -E 'CapEff|NoNewPrivs' /proc/self/status"
+        environment = [{"key": "SYSVISOR_HONOR_CAPS", "value": "TRUE"}]
+        pod.start("bound", script, security=security, envs=environment)
+        wait_until(lambda: len(pod.log("bound")) == 3, 30, "what it may")
+        assert [line.split()[-1] for line in pod.log("bound")] == ["read-only", "0" * 16, "1"]
+        hungry = pod.start("hungry", "tail /dev/zero", resources={"memory_limit_in_bytes": 16 << 20})
+        wait_until(lambda: pod.status(hungry)["state"] == "CONTAINER_EXITED", 60, "its end")
+        wait_until(lambda: pod.status(hungry).get("reason") == "OOMKilled", 30, "the reason")
+
+
+def test_what_cannot_be(cri: Cri, mode: str) -> None:
+    """A program that is not there, and for a system container the node's network, are told as such."""
+    with Pod(cri, mode) as pod:
+        missing = pod.create("missing", command=["/no/such"])
+        with pytest.raises(Refused, match="no such file or directory"):
+            cri("StartContainer", container_id=missing)
+        assert pod.status(missing)["reason"] == "StartError"
+    if mode == "plain":
+        with Pod(cri, mode, network="NODE") as pod:
+            assert "pods0" in pod.exec(pod.start("host"), "ls /sys/class/net")[1]
+    else:
+        with pytest.raises(Refused, match="cannot share the uts namespace with the host"):
+            Pod(cri, mode, network="NODE")
