@@ -50,8 +50,9 @@ def conmon(subject: Subject, bundle: str, directory: pathlib.Path) -> float | No
             subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=60)
         time.sleep(1)
         pids = [int((root / f"{name}.conmon").read_text()) for name in names]
-        return sum(map(pss, pids)) / 1024 / len(pids)
-    except (subprocess.SubprocessError, OSError, ValueError) as error:
+        living = [pid for pid in pids if os.path.exists(f"/proc/{pid}/smaps_rollup")]
+        return sum(map(pss, living)) / 1024 / len(living)
+    except (ZeroDivisionError, subprocess.SubprocessError, OSError, ValueError) as error:
         sys.stderr.write(f"bench: without conmon: {error}\n")
         return None
     finally:

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -89,10 +90,12 @@ def test_its_socket_is_removed(runtime: Runtime, new_bundle: NewBundle) -> None:
 
 def test_its_state_root_goes(runtime: Runtime, new_bundle: NewBundle) -> None:
     """Without its state root there is nothing to look after; its containers run on, and once it is back are known."""
-    disk = runtime.directory / "disk"
-    for path in (disk, runtime.root):
+    # Not below the test's directory: whoever enters a mount namespace of his own meanwhile has a copy of the mount.
+    place = pathlib.Path(tempfile.mkdtemp(prefix="sysvisor-root-"))
+    before, runtime.root = runtime.root, place / "state"
+    for path in (place / "disk", runtime.root):
         path.mkdir(mode=0o700)
-    mount = ["mount", "--bind", str(disk), str(runtime.root)]
+    mount = ["mount", "--bind", str(place / "disk"), str(runtime.root)]
     subprocess.run(mount, check=True)
     try:
         name = run(runtime, new_bundle("/bin/sleep", "1000"))
@@ -104,9 +107,11 @@ def test_its_state_root_goes(runtime: Runtime, new_bundle: NewBundle) -> None:
         run(runtime, new_bundle())
         runtime("kill", name, "KILL")
         assert runtime("wait", name).stdout == "137\n"
-        runtime.clean()
     finally:
+        runtime.clean()
         subprocess.run(["umount", "-l", runtime.root], check=True)
+        shutil.rmtree(place)
+        runtime.root = before
 
 
 def test_a_full_disk_stops_no_output(runtime: Runtime, new_bundle: NewBundle) -> None:
