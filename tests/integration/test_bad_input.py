@@ -177,6 +177,21 @@ VALUES: dict[str, tuple[Change, str]] = {
 TOLERATED = {"unknown capability"}
 
 
+ODD: dict[str, tuple[Change, str]] = {
+    "relative mount": (lambda b: add_mounts(b, {"destination": "data", "type": "tmpfs"}), "is not absolute"),
+    "kernel memory": (lambda b: b.linux.update(resources={"memory": {"kernel": 1 << 30}}), "settings are ignored"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_values(any_runtime: Runtime, bundle: Bundle, name: str) -> None:
+    """What is taken in another sense than it may have been meant is told, and the container runs."""
+    change, words = ODD[name]
+    change(bundle)
+    result = any_runtime("run", "--bundle", bundle.run("/bin/true").path, any_runtime.id())
+    assert [words in line for line in result.stderr.splitlines()].count(True) == 1, repr(result)
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_values(any_runtime: Runtime, bundle: Bundle, name: str) -> None:
     """The place in the configuration or the thing itself is named."""
