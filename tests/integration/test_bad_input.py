@@ -245,6 +245,19 @@ def test_huge_arguments(any_runtime: Runtime, bundle: Bundle) -> None:
     check_refused(any_runtime("exec", "--process", process, name, check=False), "argument list too long", 255)
 
 
+def test_flags_of_exec(any_runtime: Runtime, bundle: Bundle) -> None:
+    """Whatever names nothing is told, and the container runs on."""
+    name = any_runtime.id()
+    any_runtime("run", "-d", "--bundle", bundle.run("/bin/sleep", "100").path, name)
+    for flag, value, words in (
+        ("--cwd", "tmp", "Cwd must be an absolute path, not 'tmp'"),
+        ("--cgroup", "nowhere", "nowhere: no such file or directory \\(--cgroup must name a cgroup that is there"),
+        ("--env", "A", "expected NAME=VALUE"),
+    ):
+        check_refused(any_runtime("exec", flag, value, name, "/bin/true", check=False), words, 255)
+    any_runtime("exec", "--cwd", "/tmp", name, "/bin/true")
+
+
 # ---- bundles and places
 
 
