@@ -52,6 +52,9 @@ def main() -> int:
         progress.end()
         print(f"bench of sysvisor-fs: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        progress.end()
+        return 130
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return 0
