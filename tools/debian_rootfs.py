@@ -4,7 +4,7 @@ A variant names what is in it:
   systemd  boots: systemd as init, with D-Bus, procps, iproute2
   nested   the same with Docker, Podman's needs and their network tools, to run containers inside
   current  nothing but the newest runc and crun of Debian (sid), to be run inside
-  criu     CRIU 4, which recent kernels need, to be run through its own loader on the host
+  criu     CRIU 4, which recent kernels need, to be run through its own loader on the host; and containerd 1.7
 
 By hand: `python3 tools/debian_rootfs.py systemd DIRECTORY`.
 """
@@ -27,7 +27,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
          "fuse-overlayfs", "slirp4netns", "crun", "curl", "netcat-openbsd"),
     ),
     "current": ("sid", ("runc", "crun", "busybox-static")),
-    "criu": ("trixie", ("criu",)),
+    "criu": ("trixie", ("criu", "containerd")),
 }  # fmt: skip
 
 # What would only wait for hardware or the outside in a container, and a journal that a test can read.
