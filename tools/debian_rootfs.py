@@ -4,12 +4,8 @@ A variant names what is in it:
   systemd  boots: systemd as init, with D-Bus, procps, iproute2
   nested   the same with Docker, Podman's needs and their network tools, to run containers inside
   current  nothing but the newest runc and crun of Debian (sid), to be run inside
-<<<<<<< HEAD
   criu     CRIU 4, which recent kernels need, to be run through its own loader on the host; and containerd 1.7
-=======
-  criu     CRIU 4, which recent kernels need, to be run through its own loader on the host
   vm       boots in an emulator with a kernel of its own, and has what the tests need: see test_vm.py
->>>>>>> main
 
 By hand: `python3 tools/debian_rootfs.py systemd DIRECTORY`.
 """
@@ -32,10 +28,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
          "fuse-overlayfs", "slirp4netns", "crun", "curl", "netcat-openbsd"),
     ),
     "current": ("sid", ("runc", "crun", "busybox-static")),
-<<<<<<< HEAD
     "criu": ("trixie", ("criu", "containerd")),
-=======
-    "criu": ("trixie", ("criu",)),
     "vm": (
         "bookworm",
         (*_BOOTS, "linux-image-amd64", "udev", "kmod", "e2fsprogs", "apparmor", "criu", "busybox-static", "uidmap",
@@ -44,7 +37,6 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
          "python3-uvloop", "python3-pytest", "python3-pytest-asyncio", "python3-pytest-timeout", "python3-pexpect",
          "python3-hypothesis", "python3-jsonschema"),
     ),
->>>>>>> main
 }  # fmt: skip
 
 # Before the packages: an initial RAM disk that holds what an emulated machine has, since unpacking is slow there.
