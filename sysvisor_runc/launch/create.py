@@ -195,14 +195,22 @@ class Launch:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
         if self.request.again is not None:
             return self.request.again.spec
+        warnings: list[str] = []
+        spec = self._load_from_bundle(warnings)
+        for warning in warnings:
+            log.warning(warning)
+        return spec
+
+    def _load_from_bundle(self, warnings: list[str]) -> Spec:
         if self.syscont:
-            spec = load(self.bundle, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
+            spec = load(self.bundle, warnings, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
             from sysvisor_runc.syscont.settings import is_disabled
 
             if not is_disabled(spec, os.environ):
                 return spec
             self.syscont = False
-        return load(self.bundle, rootless=os.geteuid() != 0)
+            warnings.clear()
+        return load(self.bundle, warnings, rootless=os.geteuid() != 0)
 
     def _convert(self) -> None:
         from sysvisor_runc.launch.syscont import convert_spec
