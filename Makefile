@@ -103,20 +103,22 @@ bench: ## measure against Debian's runc and crun, side by side
 	@tools/debian-packages base build test
 	@$(MAKE) $(VENV)/.project
 	@$(BIN)/python -m tests.bench $(BENCHFLAGS)
+	@$(BIN)/python -m tests.bench.fs_run
 	@$(BIN)/python -m tests.bench.fs
 	@$(BIN)/python -m tests.bench.supervision $(SUPERVISIONFLAGS)
 
-upstream-conformance: ## run runc's own integration suite against this runtime: RUNC_SRC=checkout [CONFORMANCE='run exec']
+upstream-conformance: $(VENV)/.dev ## run runc's own integration suite: RUNC_SRC=checkout [CONFORMANCE='run exec'] [MODE=syscont]
 	@[ -n '$(RUNC_SRC)' ] || { echo 'RUNC_SRC: name a checkout of opencontainers/runc'; exit 2; }
-	@$(PYTHON) -m tests.conformance.run '$(RUNC_SRC)' $(CONFORMANCE)
+	@$(BIN)/python -m tests.conformance.run --mode '$(or $(MODE),plain)' '$(RUNC_SRC)' $(CONFORMANCE)
 
 # --- make it ------------------------------------------------------------------------------------------------------
 
 build: ## write what is generated: the build tags
 	@$(PYTHON) tools/buildinfo.py --tags '$(BUILDTAGS)' sysvisor_runc/_build.py
 
-docs: ## renew docs/man and contrib/completions from the table of commands
+docs: ## renew docs/man, contrib/completions and docs/compatibility.md from what they are made of
 	@$(PYTHON) -m sysvisor_runc.cli.docs
+	@$(PYTHON) -m tools.compatibility
 
 proto: $(VENV)/.dev ## renew the messages of proto/*.proto in sysvisor_runc/contract
 	@$(BIN)/python tools/proto.py

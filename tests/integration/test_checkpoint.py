@@ -90,6 +90,22 @@ def test_pre_dump(plain_criu: Runtime, bundle: Bundle) -> None:
     counts_on(bundle, seen)
 
 
+def test_options_of_criu(plain_criu: Runtime, bundle: Bundle) -> None:
+    """What both commands hand on to criu and `--work-path`, where its logs are then, stand in nobody's way."""
+    name = start_counter(plain_criu, bundle)
+    both: Words = ["--ext-unix-sk", "--file-locks", "--manage-cgroups-mode", "full"]
+    work = plain_criu.directory / "work"
+    flags: Words = ["--image-path", images(plain_criu), "--work-path", work, *both]
+    plain_criu("checkpoint", *flags, "--link-remap", "--tcp-skip-in-flight", "--auto-dedup", name)
+    assert (work / "dump.log").exists() and not (images(plain_criu) / "dump.log").exists()
+    seen = count(bundle)
+    plain_criu("restore", "--detach", *flags, "--auto-dedup", "--bundle", bundle.path, name)
+    counts_on(bundle, seen)
+    assert (work / "restore.log").exists()
+    wrong = plain_criu.fails("checkpoint", "--manage-cgroups-mode", "some", name).stderr
+    assert "manage-cgroups-mode" in wrong
+
+
 def test_what_leads_out(any_criu: Runtime, bundle: Bundle) -> None:
     """Volumes, also behind a link, a file of the host and a tmpfs are there again, the tmpfs with its content."""
     volume = any_criu.directory / "volume"
@@ -113,6 +129,37 @@ def test_what_leads_out(any_criu: Runtime, bundle: Bundle) -> None:
     script = "cat /link/deep/file /single /scratch/kept; echo more >/volume/more"
     assert any_criu("exec", name, "sh", "-c", script).stdout == "from the host\nsingle\nkept\n"
     assert (volume / "more").read_text() == "more\n"
+
+
+def test_a_volume_in_a_volume(any_criu: Runtime, bundle: Bundle) -> None:
+    """A mount point that restore finds missing in a volume is made again, as a launch makes it."""
+    outer, inner = (any_criu.directory / name for name in ("outer", "inner"))
+    for path in (outer, inner):
+        path.mkdir()
+        path.chmod(0o777)
+    (inner / "file").write_text("deep\n")
+    bundle.config["mounts"] += [
+        {"destination": "/volume", "type": "bind", "source": str(outer), "options": ["bind"]},
+        {"destination": "/volume/for/nested", "type": "bind", "source": str(inner), "options": ["bind"]},
+    ]
+    name = start_counter(any_criu, bundle)
+    any_criu("checkpoint", "--image-path", images(any_criu), name)
+    (outer / "for/nested").rmdir()
+    (outer / "for").rmdir()
+    any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
+    assert any_criu("exec", name, "cat", "/volume/for/nested/file").stdout == "deep\n"
+
+
+def test_what_joined_later(any_criu: Runtime, bundle: Bundle) -> None:
+    """A process that exec has left in a restored container is saved with it, and is there again."""
+    name, pid = start_counter(any_criu, bundle), ""
+    for _ in range(2):
+        any_criu("checkpoint", "--image-path", images(any_criu), name)
+        any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
+        script = "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
+        pid = any_criu("exec", name, "sh", "-c", script).stdout.strip()
+        assert any_criu("exec", name, "cat", f"/proc/{pid}/comm").stdout == "sleep\n"
+    assert any_criu("exec", name, "pidof", "sleep").stdout.split().count(pid) == 1
 
 
 def test_streams_are_handed_in_anew(plain_criu: Runtime, bundle: Bundle) -> None:
