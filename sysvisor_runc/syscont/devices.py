@@ -14,14 +14,21 @@ if TYPE_CHECKING:
 def convert_devices(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     """Add the devices that the kernel made safe for user namespaces, where the host has them: FUSE and TUN.
 
-    Rootless Podman, VPNs and many file systems want them. A device of the spec at the same path wins.
+    Rootless Podman, VPNs and many file systems want them. A device of the spec at the same path wins. But who asks for
+    all devices, as `--privileged` does, gets these alone: the host's disks would be the host.
     """
     traits.host_nodes = facts.may_mknod
     linux = spec.get("linux", {})
     devices = list(linux.get("devices", ()))
-    taken = {inside(device["path"]) for device in devices}
     resources: LinuxResources = {**linux.get("resources", {})}
     rules = list(resources.get("devices", ()))
+    for given in rules:
+        if given["allow"] and given.get("type", "") in "a":
+            from sysvisor_runc.syscont.privileged import only_named
+
+            rules, devices = only_named(rules, devices, traits)
+            break
+    taken = {inside(device["path"]) for device in devices}
     for path, (major, minor) in facts.machine_devices.items():
         if path not in taken:
             device: Device = {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666}

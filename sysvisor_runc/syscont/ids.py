@@ -22,7 +22,9 @@ def convert_ids(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     linux = spec.get("linux", {})
     if _joins_user(linux):
         traits.ids = facts.joined_ids
-        return spec if traits.ids is None else {**spec, "linux": _with_mappings(linux, traits.ids)}
+        from sysvisor_runc.syscont.mapping import with_joined
+
+        return with_joined(spec, linux, traits.ids)
     if facts.own_ids is not None and needs_ids(spec):
         from sysvisor_runc.syscont.rootless import users_ids
 
@@ -35,16 +37,13 @@ def convert_ids(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
         traits.ids = given_ids(linux)
     if traits.ids is None:
         raise SpecError("linux.uidMappings", "no range of ids was allocated for the container")
-    return {**spec, "linux": _with_mappings(linux, traits.ids)}
-
-
-def _with_mappings(linux: Linux, ids: tuple[int, int, int]) -> Linux:
-    uid, gid, size = ids
-    return {
+    uid, gid, size = traits.ids
+    converted: Linux = {
         **linux,
         "uidMappings": [{"containerID": 0, "hostID": uid, "size": size}],
         "gidMappings": [{"containerID": 0, "hostID": gid, "size": size}],
     }
+    return {**spec, "linux": converted}
 
 
 def _joins_user(linux: Linux) -> bool:

@@ -1,6 +1,6 @@
 """A mapping of ids that the spec brings itself: one range, or an error that says what is wrong with it.
 
-Loaded only for a spec that brings one.
+Loaded only for a spec that brings one, or a user namespace that has one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from sysvisor_runc.syscont.facts import SHIFT_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.spec.types import IDMapping, Linux
+    from sysvisor_runc.spec.types import IDMapping, Linux, Spec
 
 _LAST_ID = 2**32 - 2  # (uid_t) -1 means "unchanged" to chown(2) and setreuid(2)
 
@@ -27,6 +27,19 @@ def given_ids(linux: Linux) -> tuple[int, int, int]:
             f"must be {uid} as in linux.uidMappings, not {gid}: users and groups share one range",
         )
     return uid, gid, size
+
+
+def with_joined(spec: Spec, linux: Linux, ids: tuple[int, int, int] | None) -> Spec:
+    """The spec with the mapping that a joined user namespace has, as far as it is known: others look there for it."""
+    if ids is None:
+        return spec
+    uid, gid, size = ids
+    converted: Linux = {
+        **linux,
+        "uidMappings": [{"containerID": 0, "hostID": uid, "size": size}],
+        "gidMappings": [{"containerID": 0, "hostID": gid, "size": size}],
+    }
+    return {**spec, "linux": converted}
 
 
 def merged(mappings: list[IDMapping]) -> list[IDMapping]:

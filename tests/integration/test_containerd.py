@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Iterator
 
+import pexpect
 import pytest
 
 from tests.support.clients import Client, wrapper
@@ -77,6 +78,21 @@ def test_task_commands(ctr: Ctr) -> None:
     ctr("task", "kill", "--signal", "SIGTERM", name)
     wait_until(lambda: ctr.status(name) == "STOPPED", 30, "the end")
     ctr.remove(name)
+
+
+def test_terminal(ctr: Ctr) -> None:
+    """`run -t` gives a terminal whose lines come back, and the exit code of what ran on it."""
+    command = [*ctr.client.command, *ctr.options(ctr.client.name(), "--rm", "-t"), "sh"]
+    terminal = pexpect.spawn(command[0], command[1:], env=ctr.client.env, timeout=60)
+    try:
+        terminal.expect("[#$] ")
+        terminal.sendline("test -t 0 && tty; exit 5")
+        terminal.expect("/dev/pts/0|/dev/console")
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        assert terminal.exitstatus == 5
+    finally:
+        terminal.close(force=True)
 
 
 def test_forced_removal(ctr: Ctr) -> None:

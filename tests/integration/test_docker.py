@@ -209,6 +209,17 @@ def test_network(docker: Docker) -> None:
         docker("network", "rm", network)
 
 
+def test_namespaces_of_another_container(docker: Docker) -> None:
+    """`--network`, `--ipc` and `--pid container:NAME` lead to that container's, whose ids are then the same."""
+    name = docker.start("--ipc", "shareable")
+    shared = [f"--{kind}=container:{name}" for kind in ("network", "ipc", "pid")]
+    output = docker.run(*shared, sh="cat /proc/self/uid_map; ps | grep -c 'trap .exit [0]'; cat /proc/1/comm")
+    *mapping, processes, first = output.split()
+    assert mapping == docker("exec", name, "cat", "/proc/self/uid_map").split()
+    assert (processes, first) == ("1", "sh")
+    docker("rm", "-f", name)
+
+
 CHANGES = "rm /etc/removed; echo new > /etc/changed; mkdir /made; echo x > /made/f; chown 1000 /made/f"
 CHANGES += "; rm -r /home; mkdir /home"
 

@@ -11,7 +11,7 @@ from tests.support.inside import mounted, namespace, observe, start, status, use
 from tests.support.runtime import Runtime
 
 TIME = pathlib.Path("/proc/self/ns/time")
-needs_time = pytest.mark.skipif(not TIME.exists(), reason="no time namespaces; to force it: enable CONFIG_TIME_NS")
+needs_time = pytest.mark.skipif(not TIME.exists(), reason="no time namespaces; to force it: make test-vm")
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup", "user": "user"}
 
 

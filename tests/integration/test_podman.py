@@ -4,6 +4,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+import pexpect
 import pytest
 
 from tests.support import leaks
@@ -134,6 +135,29 @@ def test_lifecycle(podman: Podman) -> None:
     podman("kill", name)
     assert podman("wait", name) == "137"
     podman("rm", name)
+
+
+def test_terminal(podman: Podman) -> None:
+    """`run -it` gives a terminal of the caller's size, and its exit code."""
+    argv = [*podman.client.command, "--runtime", podman.runtime, "run", "--rm", "-it", podman.parent, IMAGE, "sh"]
+    terminal = pexpect.spawn(argv[0], argv[1:], env=podman.client.env, dimensions=(33, 99), timeout=60)
+    try:
+        terminal.expect("[#$] ")
+        terminal.sendline("stty size; exit 5")
+        terminal.expect("33 99")
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        assert terminal.exitstatus == 5
+    finally:
+        terminal.close(force=True)
+
+
+def test_restart_policy(podman: Podman) -> None:
+    """`on-failure:2` runs it three times."""
+    name = podman.start("--restart", "on-failure:2", sh="echo run; exit 1")
+    wait_until(lambda: podman("logs", name).split() == ["run"] * 3, 60, "two restarts")
+    wait_until(lambda: podman.inspect(name, "{{.RestartCount}} {{.State.Status}}") == "2 exited", 60, "the last end")
+    podman.remove(name)
 
 
 def test_healthcheck(podman: Podman) -> None:

@@ -53,21 +53,25 @@ def docker_archive(directory: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def containerd(directory: pathlib.Path, namespace: str, config: str = "", setup: str = "") -> Iterator[Client]:
+def containerd(
+    directory: pathlib.Path, namespace: str, config: str = "", setup: str = "", programs: str = ""
+) -> Iterator[Client]:
     """containerd with directories of its own; the client is `ctr` in one of its namespaces, where the image is.
 
-    `config` is for the CRI, which is off without; `setup` are shell commands for its namespaces. What is left of tasks
-    and containers in the end is removed.
+    `config` is for the CRI, which is off without; `setup` are shell commands for its namespaces; `programs` is a
+    directory that has another containerd than Debian's. What is left of tasks and containers in the end is removed.
     """
     for path in (directory, *directory.parents[:2]):
         path.chmod(0o755)
-    daemon, ctr = (program(name, "containerd") for name in NAMES)
+    daemon, ctr = (f"{programs}/{name}" if programs else program(name, "containerd") for name in NAMES)
     client = Client(directory, ctr, "-a", f"{directory}/containerd.sock", "-n", namespace)
     file = directory / "config.toml"
     disabled = "" if config else '"io.containerd.grpc.v1.cri"'
     file.write_text(CONFIG.format(directory, disabled) + config)
     if config:
         subprocess.run([PROGRAM, "install", "--containerd", "--config", file], check=True, stdout=subprocess.DEVNULL)
+    if programs:
+        setup = f"PATH={programs}:$PATH; {setup}"  # its shim, too
     with private_daemon([daemon, "-c", str(file)], directory / "daemon.log", setup):
         wait_until(lambda: client("version", check=False).returncode == 0, 60, "containerd")
         client("image", "import", str(docker_archive(directory)))

@@ -40,3 +40,27 @@ def test_who_makes_them() -> None:
     assert traits.host_nodes
     convert_devices(sample.spec(), sample.facts(), traits)
     assert not traits.host_nodes
+
+
+def test_not_all_of_the_hosts() -> None:
+    """What --privileged asks for, all devices and their nodes, is cut down to those that have a rule of their own."""
+    disk = {"path": "/dev/sda", "type": "b", "major": 8, "minor": 0}
+    fuse = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o600}
+    tape = {"path": "/dev/st0", "type": "c", "major": 9, "minor": 0}
+    own = {"allow": True, "type": "c", "major": 9, "minor": 0, "access": "rw"}
+    everything = {"allow": True, "access": "rwm"}
+    nothing = {"allow": False, "access": "rwm"}
+    for rules in ([everything, own], [nothing, everything, own], [{**everything, "type": "a"}, own]):
+        traits = sample.traits()
+        spec = sample.spec(linux={"devices": [disk, tape, fuse], "resources": {"devices": rules}})
+        linux = convert_devices(spec, sample.facts(), traits)["linux"]
+        assert linux["devices"] == [tape]
+        assert linux["resources"]["devices"] == [nothing, own]
+        both = convert_devices(spec, sample.facts(machine_devices=FUSE), sample.traits())["linux"]["devices"]
+        assert [(device["path"], device.get("fileMode")) for device in both] == [
+            ("/dev/st0", None),
+            ("/dev/fuse", 0o666),
+        ]
+        assert "name those that it needs" in traits.warnings[0]
+    spec = sample.spec(linux={"devices": [disk], "resources": {"devices": [everything, nothing, own]}})
+    assert convert_devices(spec, sample.facts(), sample.traits())["linux"]["devices"] == [disk]
