@@ -23,7 +23,7 @@ PACKAGES := sysvisor_runc sysvisor_fs
 
 # `make` lists the targets; `make BUILDTAGS='…'` alone builds with them, as with runc.
 .DEFAULT_GOAL := $(if $(filter command%,$(origin BUILDTAGS)),build,help)
-.PHONY: help demo demo-systemd test integration upstream-conformance lint format bench docs proto build install uninstall deps clean distclean
+.PHONY: help demo demo-systemd test test-vm integration upstream-conformance lint format bench docs proto build install uninstall deps clean distclean
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory
 
@@ -81,6 +81,10 @@ test: ## run everything that this machine can run
 	@$(MAKE) $(VENV)/.dev
 	@$(BIN)/python -m pytest $(TESTFLAGS)
 
+test-vm: ## run what needs Debian's own kernel, in an emulated machine (slow; an image of 1.5 GB is made once)
+	@tools/debian-packages base vm
+	@$(PYTHON) -m tools.vm $(TESTFLAGS)
+
 integration: ## run the integration tests, or one file of them: TESTPATH=/lifecycle
 	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
@@ -99,6 +103,7 @@ bench: ## measure against Debian's runc and crun, side by side
 	@tools/debian-packages base build test
 	@$(MAKE) $(VENV)/.project
 	@$(BIN)/python -m tests.bench $(BENCHFLAGS)
+	@$(BIN)/python -m tests.bench.fs_run
 	@$(BIN)/python -m tests.bench.fs
 	@$(BIN)/python -m tests.bench.supervision $(SUPERVISIONFLAGS)
 
@@ -111,8 +116,9 @@ upstream-conformance: ## run runc's own integration suite against this runtime: 
 build: ## write what is generated: the build tags
 	@$(PYTHON) tools/buildinfo.py --tags '$(BUILDTAGS)' sysvisor_runc/_build.py
 
-docs: ## renew docs/man and contrib/completions from the table of commands
+docs: ## renew docs/man, contrib/completions and docs/compatibility.md from what they are made of
 	@$(PYTHON) -m sysvisor_runc.cli.docs
+	@$(PYTHON) -m tools.compatibility
 
 proto: $(VENV)/.dev ## renew the messages of proto/*.proto in sysvisor_runc/contract
 	@$(BIN)/python tools/proto.py

@@ -54,7 +54,7 @@ def _tell(message: str, hint: str | None) -> None:
 
 def _command(options: Options) -> int:
     if options.help or options.version:
-        os.write(1, (USAGE if options.help else f"sysvisor-fs version {VERSION}\n").encode())
+        messages.show(USAGE if options.help else f"sysvisor-fs version {VERSION}\n")
         return 0
     if options.command == "status":
         import importlib

@@ -1,4 +1,4 @@
-"""Where the daemon's messages go: lines of text or of JSON, to standard error or a file."""
+"""Where the daemon's messages go, lines of text or of JSON, to standard error or a file; and what commands print."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 from typing import TYPE_CHECKING
 
 from sysvisor_runc import log
+from sysvisor_runc.errors import SysvisorError, reason
 from sysvisor_runc.jsonlight import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST = 1 << 20  # bytes of a log of ours
+_BROKEN_PIPE = 128 + 13  # as a shell tells an end by SIGPIPE
 
 
 def _time() -> str:
@@ -27,6 +29,23 @@ def _text(level: str, message: str) -> str:
 def _json(level: str, message: str) -> str:
     entry = {"time": _time(), "level": level, "pid": os.getpid(), "program": "sysvisor-fs", "msg": message}
     return dumps(entry) + "\n"
+
+
+def show(text: str) -> None:
+    """Print what a command was asked for.
+
+    Raises:
+        SysvisorError: it cannot be written.
+        SystemExit: nobody reads it any more.
+    """
+    left = text.encode("utf-8", "backslashreplace")
+    try:
+        while left:
+            left = left[os.write(1, left) :]
+    except BrokenPipeError:
+        raise SystemExit(_BROKEN_PIPE) from None
+    except OSError as error:
+        raise SysvisorError(f"write to standard output: {reason(error)}") from error
 
 
 def _open(path: str) -> int:

@@ -36,6 +36,7 @@ _VALUED = {
     "--run-dir": "run_dir", "--mountpoint": "mountpoint", "--log": "log", "--log-format": "log_format",
     "--tcp": "tcp", "--tree": "tree",
 }  # fmt: skip
+_RUN_DIR_MAX = 107 - len("/sysvisorfs.sock")  # sun_path of unix(7), without its zero
 COMMANDS = ("stop", "status", "remount", "holder")
 
 
@@ -104,5 +105,7 @@ def _checked(options: Options) -> Options:
         raise UsageError(f"--tcp {options.tcp!r}: expected a port number")
     # Another process of ours may be started from another directory.
     options.run_dir, options.mountpoint = os.path.abspath(options.run_dir), os.path.realpath(options.mountpoint)
+    if len(os.fsencode(options.run_dir)) > _RUN_DIR_MAX:
+        raise UsageError(f"run directory {options.run_dir!r}: expected a path of at most {_RUN_DIR_MAX} bytes")
     options.log = os.path.abspath(options.log) if options.log else ""
     return options

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 import time
 from typing import TYPE_CHECKING
 
+from sysvisor_fs.messages import show
 from sysvisor_runc.contract.names import CONTROL_SOCKET
 from sysvisor_runc.errors import SysvisorError, UsageError, reason
 
@@ -34,9 +34,9 @@ def main(argv: Sequence[str]) -> int:
     if argv[1:]:
         report = {**second, "requestsPerSecond": sum(rates.values())}
         report["containers"] = [{**one, "requestsPerSecond": rates[one["id"]]} for one in second["containers"]]
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        show(json.dumps(report, indent=2) + "\n")
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in lines(second, rates)))
+        show("".join(f"{line}\n" for line in lines(second, rates)))
     return 0
 
 
@@ -52,12 +52,15 @@ def ask(run_dir: str) -> Status:
         try:
             link.connect(path)
             link.send(b'{"op":"status"}')
-            answer = json.loads(link.recv(_ANSWER_MAX))
+            packet = link.recv(_ANSWER_MAX)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             hint = "a launch starts one where it is needed"
             raise SysvisorError(f"no sysvisor-fs serves {run_dir!r}", hint=hint) from error
         except OSError as error:
             raise SysvisorError(f"ask {path!r}: {reason(error)}") from error
+    if not packet:
+        raise SysvisorError("sysvisor-fs ended without an answer", hint="ask again: another one takes its place")
+    answer = json.loads(packet)
     if "error" in answer:
         raise SysvisorError(f"sysvisor-fs: {answer['error']}")
     status: Status = answer["status"]

@@ -53,4 +53,4 @@ class LaunchError(SysvisorError):
 def reason(error: OSError) -> str:
     """The errno text as it reads at the end of a message: `no such file or directory`."""
     text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]  # AF_UNIX path too long

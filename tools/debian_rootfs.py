@@ -5,6 +5,7 @@ A variant names what is in it:
   nested   the same with Docker, Podman's needs and their network tools, to run containers inside
   current  nothing but the newest runc and crun of Debian (sid), to be run inside
   criu     CRIU 4, which recent kernels need, to be run through its own loader on the host; and containerd 1.7
+  vm       boots in an emulator with a kernel of its own, and has what the tests need: see test_vm.py
 
 By hand: `python3 tools/debian_rootfs.py systemd DIRECTORY`.
 """
@@ -28,7 +29,24 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "current": ("sid", ("runc", "crun", "busybox-static")),
     "criu": ("trixie", ("criu", "containerd")),
+    "vm": (
+        "bookworm",
+        (*_BOOTS, "linux-image-amd64", "udev", "kmod", "e2fsprogs", "apparmor", "criu", "busybox-static", "uidmap",
+         "iptables", "gcc", "libc6-dev", "runc", "psmisc", "libseccomp2", "strace",
+         "python3", "python3-grpcio", "python3-protobuf", "python3-jeepney", "python3-pyroute2", "python3-prctl",
+         "python3-uvloop", "python3-pytest", "python3-pytest-asyncio", "python3-pytest-timeout", "python3-pexpect",
+         "python3-hypothesis", "python3-jsonschema"),
+    ),
 }  # fmt: skip
+
+# Before the packages: an initial RAM disk that holds what an emulated machine has, since unpacking is slow there.
+_ESSENTIAL = {
+    "vm": (
+        'mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"',
+        'echo MODULES=list >"$1/etc/initramfs-tools/conf.d/vm"',
+        'printf "virtio_pci\\nvirtio_blk\\next4\\n" >"$1/usr/share/initramfs-tools/modules.d/vm"',
+    )
+}
 
 # What would only wait for hardware or the outside in a container, and a journal that a test can read.
 _CUSTOMIZE = (
@@ -42,7 +60,8 @@ _CUSTOMIZE = (
 
 def key(variant: str) -> str:
     """A name for what the recipe makes: a changed recipe is a new cache entry."""
-    recipe = repr((VARIANTS[variant], _CUSTOMIZE, os.uname().machine))
+    own = (_ESSENTIAL[variant],) if variant in _ESSENTIAL else ()
+    recipe = repr((VARIANTS[variant], _CUSTOMIZE, os.uname().machine, *own))
     return f"{variant}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
@@ -65,6 +84,7 @@ def _build(variant: str, path: pathlib.Path) -> None:
     suite, packages = VARIANTS[variant]
     partial = path.with_suffix(".tar.partial")
     command = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(packages)}"]
+    command += [f"--essential-hook={hook}" for hook in _ESSENTIAL.get(variant, ())]
     command += [f"--customize-hook={hook}" for hook in _CUSTOMIZE]
     if suite == "sid":
         # Its index expires within days, and mirrors lag: an old sid will do. Signatures are checked all the same.

@@ -49,6 +49,20 @@ def read(path: str) -> bytes:
     return data
 
 
+def once(path: str) -> bytes:
+    """A short file that is looked at now and then: keeping its descriptor would cost another one. Else nothing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
 def _whole(fd: int) -> bytes:
     data = os.pread(fd, _CHUNK, 0)
     # What is made at one go comes at one go; a file of records may stop at one, near a page's end.

@@ -38,14 +38,20 @@ AbstractEventLoop = asyncio.AbstractEventLoop
 TimerHandle = asyncio.TimerHandle
 
 
-def run(main: Coroutine[object, object, T], *, prefer: str = "asyncio", endures: bool = False) -> T:
+def run(
+    main: Coroutine[object, object, T], *, prefer: str = "asyncio", endures: bool = False, collects: bool = True
+) -> T:
     """Run `main` to its end on a loop of its own; `prefer` is "asyncio" or, used where it is installed, "uvloop".
 
     An exception that a callback lets through ends `main`, and is raised here. With `endures` it is logged and the loop
     goes on: what looks after many does not end for the sake of one. asyncio's own way would print a traceback, which
     code without line tables (tools/slim.py) does not have.
+
+    The garbage collector is off in an installed program, whose commands are over before it would pay. What is over as
+    soon although it needs a loop says so: not `collects`.
     """
-    gc.enable()  # off in an installed program, whose commands are over before it would pay
+    if collects:
+        gc.enable()
     chosen = os.environ.get(VARIABLE) or prefer
     factory = None
     if chosen == "uvloop":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sysvisor_runc.cgroup.oom import was_killed
 from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.launch.destroy import manager_of
 from sysvisor_runc.supervise import Outcome
 
 TYPE_CHECKING = False
@@ -24,9 +26,6 @@ def outcome(store: Store, container_id: str, status: int, *, machine: bool) -> O
 
 
 def _was_oom(store: Store, container_id: str) -> bool:
-    from sysvisor_runc.cgroup.oom import was_killed
-    from sysvisor_runc.launch.destroy import manager_of
-
     try:
         with store.open(container_id) as entry:
             return was_killed(manager_of(entry.load()))

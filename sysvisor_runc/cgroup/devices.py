@@ -6,6 +6,7 @@ The v2 program is made in `devices_v2`. Rules only ever decide about access to d
 from __future__ import annotations
 
 import errno
+import os
 
 from sysvisor_runc.cgroup.file import failure, read, write
 from sysvisor_runc.errors import CgroupError, SpecError
@@ -102,8 +103,9 @@ class Devices:
         """Enforce the rules on the cgroup at `path`.
 
         Raises:
-            CgroupError: no devices controller, or the kernel refuses. A user namespace may not change device rules at
-                all (neither v1 lists nor eBPF); the rules of the container around it hold there, so that is no error.
+            CgroupError: no devices controller, or the kernel refuses. Without the host's privileges device rules cannot
+                be changed at all (neither v1 lists nor eBPF), not even in a delegated cgroup; nor can device nodes be
+                made then, and the rules of what is around hold, so that is no error.
         """
         if path is None:
             raise CgroupError("no devices controller: container could not join or create cgroup")
@@ -115,7 +117,7 @@ class Devices:
             else:
                 self._apply_v1(path)
         except OSError as e:
-            if e.errno == errno.EPERM and _in_user_namespace():
+            if e.errno in (errno.EPERM, errno.EACCES) and (os.geteuid() != 0 or _in_user_namespace()):
                 return
             raise failure("set the device rules of", path, e) from None
 

@@ -126,30 +126,46 @@ def enter_own_mount_namespace() -> None:
 def make_mount_points(plan: Plan) -> dict[str, str]:
     """Make what is missing in the root file system, as a first launch would have: criu makes none.
 
-    Not where a tmpfs comes first: its content is in the images. Returns where the places of the plan really are, once
-    the links of the root file system are followed.
+    Also in a volume that another one is mounted in. Not in a tmpfs: its content is in the images. Returns where the
+    places of the plan really are, once the links of the root file system are followed.
 
     Raises:
         OSError: the root file system cannot be written to.
     """
     root = os.open(plan.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     real: dict[str, str] = {}
+    volumes: dict[str, str] = {}
     try:
         for operation in plan.child.operations:
             place = getattr(operation, "destination", None) or getattr(operation, "path", None)
             if not place:
                 continue
-            top = next((top for top in real if place.startswith(top + "/")), None)
+            top = max((top for top in real if place.startswith(top + "/")), key=len, default=None)
             if top is not None:
                 real[place] = real[top] + place[len(top) :]
+                if top in volumes and isinstance(operation, BindMount):
+                    _make_inside(volumes[top], place[len(top) :], operation)
             elif isinstance(operation, FilesystemMount):
                 real[place] = _made(root, paths.make_directory(root, place))
             elif isinstance(operation, BindMount):
-                directory = plan.trees[operation.tree].path == "tmpfs" or os.path.isdir(operation.source)
+                tmpfs = plan.trees[operation.tree].path == "tmpfs"
+                directory = tmpfs or os.path.isdir(operation.source)
+                if directory and not tmpfs and not operation.inside:
+                    volumes[place] = operation.source
                 real[place] = _made(root, (paths.make_directory if directory else paths.make_file)(root, place))
     finally:
         os.close(root)
     return real
+
+
+def _make_inside(volume: str, place: str, operation: BindMount) -> None:
+    """Make `place` in the volume, where it is missing, for what is mounted there."""
+    root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        make = paths.make_directory if os.path.isdir(operation.source) else paths.make_file
+        os.close(make(root, place))
+    finally:
+        os.close(root)
 
 
 def _made(root: int, fd: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cgroup.layout import detect
+from sysvisor_runc.cgroup.paths import container_paths
 from sysvisor_runc.errors import SysvisorError, reason
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.prctl import capget
@@ -46,7 +47,7 @@ def examine() -> Iterator[Finding]:
     """Everything, the most important first; a look that fails unexpectedly is a finding as well."""
     for look in (
         _kernel, _privileges, _user_namespaces, _namespaces, _idmapped_mounts, _overlay, _cgroups, _systemd, _ids,
-        _seccomp, _modules, _fuse, _criu, _rootless, _files,
+        _seccomp, _modules, _fuse, _criu, _rootless, _delegated, _files,
     ):  # fmt: skip
         yield from _guarded(look)
 
@@ -56,7 +57,8 @@ def _guarded(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
         yield from look()
     except (OSError, SysvisorError) as error:
         text = reason(error) if isinstance(error, OSError) else str(error)
-        yield Finding(look.__name__.strip("_").replace("_", " "), LIMITED, f"could not be looked at: {text}")
+        what = look.__name__.strip("_").replace("_", " ")
+        yield Finding(what, LIMITED, f"could not be looked at: {text}", "ask again as the host's root")
 
 
 def _kernel() -> Iterator[Finding]:
@@ -70,10 +72,9 @@ def _kernel() -> Iterator[Finding]:
 
 def _privileges() -> Iterator[Finding]:
     held = capget()[1]
-    whole = _read("/proc/self/uid_map").split() == ["0", "0", "4294967295"]
     if os.geteuid() != 0 or not held >> _CAP_SYS_ADMIN & 1:
         yield Finding("privileges", LIMITED, f"uid {os.geteuid()} without CAP_SYS_ADMIN", "run as root for all of this")
-    elif not whole:
+    elif not _has_every_id():
         yield Finding(
             "privileges", LIMITED, "root of a user namespace", "device nodes and overlays need the host's root"
         )
@@ -86,17 +87,27 @@ def _privileges() -> Iterator[Finding]:
 
 def _user_namespaces() -> Iterator[Finding]:
     limit = _read("/proc/sys/user/max_user_namespaces")
-    uids, gids = _MAPPING, _MAPPING
-    if os.geteuid() != 0:  # everybody may map themselves
-        uids = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
-        gids = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
     try:
-        os.close(user_namespace(uids, gids))
+        os.close(user_namespace(*_mappings()))
         yield Finding("user namespaces", OK, f"up to {limit}")
     except (OSError, SysvisorError) as error:
         fix = "sysctl -w user.max_user_namespaces=15000" if limit == "0" else "see user_namespaces(7)"
         text = reason(error) if isinstance(error, OSError) else str(error)
         yield Finding("user namespaces", MISSING, text, fix)
+
+
+def _has_every_id() -> bool:
+    return _read("/proc/self/uid_map").split() == ["0", "0", "4294967295"]
+
+
+def _mappings() -> tuple[Sequence[IDMapping], Sequence[IDMapping]]:
+    """What can be mapped for a try: some ids for the host's root, and everybody may map themselves."""
+    if os.geteuid() == 0 and _has_every_id():
+        return _MAPPING, _MAPPING
+    return (
+        [{"containerID": 0, "hostID": os.geteuid(), "size": 1}],
+        [{"containerID": 0, "hostID": os.getegid(), "size": 1}],
+    )
 
 
 def _namespaces() -> Iterator[Finding]:
@@ -112,7 +123,7 @@ def _idmapped_mounts() -> Iterator[Finding]:
     if os.geteuid() != 0:
         return
     kinds = _file_systems()
-    userns = user_namespace(_MAPPING, _MAPPING)
+    userns = user_namespace(*_mappings())
     try:
         for kind, path in kinds.items():
             problem = _try_idmap(path, userns)
@@ -175,7 +186,7 @@ def _overlay() -> Iterator[Finding]:
             os.mkdir(f"{top}/{name}")
         layers = Layers([f"{top}/low"], upper=f"{top}/up", work=f"{top}/work")
         tree = OverlayTree(f"{top}/merged", layers, (0x78000000, 0x78000000), propagation=0)
-        tree.uid_mappings = tree.gid_mappings = _MAPPING
+        tree.uid_mappings, tree.gid_mappings = _mappings()
         tree.work = f"{top}/work"
         try:
             os.close(make_overlay_tree(tree))
@@ -214,11 +225,25 @@ def _systemd() -> Iterator[Finding]:
 def _ids() -> Iterator[Finding]:
     from sysvisor_runc.state import subid
 
+    if os.geteuid() != 0:
+        yield _own_ids()
+        return
     total, taken = subid.usage()
-    free = total - taken
+    free = max(total - taken, 0)
     entry = f"{subid.USER}:{subid.DEFAULT_FIRST}:{64 * subid.SIZE}"
     fix = "" if free else f"a line such as `{entry}` in {subid.SUBUID} and {subid.SUBGID}"
     yield Finding("id ranges", OK if free else MISSING, f"{free} of {total} are free", fix)
+
+
+def _own_ids() -> Finding:
+    from sysvisor_runc.errors import StateError
+    from sysvisor_runc.state.subid import ids_of_user
+
+    try:
+        uid, gid, size = ids_of_user(os.geteuid())
+    except StateError as error:
+        return Finding("id ranges", MISSING, str(error).partition(" (")[0], error.hint or "")
+    return Finding("id ranges", OK, f"{size} of this user's own, uids from {uid}, gids from {gid}")
 
 
 def _seccomp() -> Iterator[Finding]:
@@ -258,6 +283,22 @@ def _rootless() -> Iterator[Finding]:
         yield Finding("rootless", LIMITED, f"no {', '.join(lacking)}", "apt-get install uidmap")
     else:
         yield Finding("rootless", OK, "newuidmap, newgidmap")
+
+
+def _delegated() -> Iterator[Finding]:
+    """Whether an ordinary user's containers can have cgroups, and so limits."""
+    if os.geteuid() == 0:
+        return
+    layout = detect()
+    private = f"{os.environ.get('XDG_RUNTIME_DIR') or '/nonexistent'}/systemd/private"
+    own = container_paths(layout, None, "probe")
+    if layout.kind == "v2" and os.access(private, os.W_OK):
+        yield Finding("delegated cgroups", OK, "by this user's service manager, with --systemd-cgroup")
+    elif own and all(os.access(os.path.dirname(path), os.W_OK) for path in own.values()):
+        yield Finding("delegated cgroups", OK, os.path.dirname(next(iter(own.values()))))
+    else:
+        fix = "for limits: cgroup v2, and --systemd-cgroup from a login session of systemd"
+        yield Finding("delegated cgroups", LIMITED, "none", fix)
 
 
 def _files() -> Iterator[Finding]:

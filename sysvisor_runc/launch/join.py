@@ -110,6 +110,27 @@ def _open_root(record: Record, init: int) -> int:
         raise LaunchError(f"open the root of container {record['id']!r}: {reason(error)}") from error
 
 
+def _namespaces(record: Record) -> int:
+    """The kinds that the container has of its own, and those in which init merely is somewhere else than we are.
+
+    The caller may have changed its own since, and criu gives what it restores a time namespace.
+    """
+    flags = 0
+    for entry in (record["spec"].get("linux") or {}).get("namespaces") or ():
+        flags |= NAMESPACES[entry["type"]][0]
+    for flag, name in NAMESPACES.values():
+        if flag != ns.CLONE_NEWUSER and not flags & flag and _elsewhere(record["initPid"], name):
+            flags |= flag
+    return flags
+
+
+def _elsewhere(pid: int, name: str) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/self/ns/{name}").st_ino
+    except OSError:  # a kind that this kernel lacks; or init is gone, and joining it fails
+        return False
+
+
 def _open_cgroups(manager: Manager, target: dict[str, str]) -> tuple[list[int], int | None]:
     try:
         return manager.join_fds(target), manager.clone_into_fd(target)
@@ -135,6 +156,7 @@ class _Join:
         self.root = root
         self.seccomp = joining.seccomp
         self.console = -1
+        self.namespaces = _namespaces(record)
 
     def start(self, path: str) -> Joined:
         """Fork, wire, execute the last stage, and wait until the program runs."""
@@ -270,9 +292,7 @@ class _Join:
         set_memory_policy(self.plan)
 
     def _calls(self, path: str, init: int, pids: int, proc: int, terminal: int, channel: Channel) -> list[Call]:
-        flags = 0
-        for entry in (self.record["spec"].get("linux") or {}).get("namespaces") or ():
-            flags |= NAMESPACES[entry["type"]][0]
+        flags = self.namespaces
         first = 3 + self.plan.preserve_fds
         pid = Slot()
         calls = [Call("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)]

@@ -49,10 +49,11 @@ def _write_unprivileged(pid: int, kind: str, mappings: Sequence[IDMapping]) -> N
     args = [f"new{kind}map", str(pid)]
     for mapping in mappings:
         args += [str(mapping["containerID"]), str(mapping["hostID"]), str(mapping["size"])]
+    # One id can be mapped without the helpers as well, so that nobody need hear what they think of it.
+    single = len(mappings) == 1 and mappings[0]["size"] == 1
     try:
-        run_program(args)
+        run_program(args, quiet=single)
     except OSError as error:
-        single = len(mappings) == 1 and mappings[0]["size"] == 1
         if not single:
             missing = error.errno == 2
             hint = "apt-get install uidmap" if missing else f"are these ids yours, in /etc/sub{kind}?"

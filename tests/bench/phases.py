@@ -1,6 +1,7 @@
 """Where the time of one `run true` goes, by the steps that the launch and its child report (`launch/steps.py`).
 
-A mark says that a step begins, so the time until the next mark of the same process is that step's.
+A mark says that a step begins, so the time until the next mark of the same process is that step's. With sysvisor-fs
+the time in which the command waits for the answer to a gRPC call is a step of its own, `fs-wait-CALL`.
 """
 
 import itertools
@@ -47,21 +48,23 @@ def _split(file: pathlib.Path, command: int, began: int, ended: int) -> dict[str
     heard = next((stamp for _, stamp in marks["command"] if stamp > last), ended)
     marks["command"].append(("", ended))
     marks["child"].append(("", heard))
-    return {
-        who: {name: (after - stamp) / 1e6 for (name, stamp), (_, after) in itertools.pairwise(steps)}
-        for who, steps in marks.items()
-    }
+    found: dict[str, Phases] = {}
+    for who, passed in marks.items():
+        found[who] = {}
+        for (step, since), (_, until) in itertools.pairwise(passed):
+            found[who][step] = found[who].get(step, 0.0) + (until - since) / 1e6
+    return found
 
 
-def table(parts: dict[str, Phases]) -> str:
+def table(parts: dict[str, Phases], what: str = "run true") -> str:
     """The steps as one table per process, with a bar each."""
-    return "\n\n".join(_table(who, steps) for who, steps in parts.items() if steps)
+    return "\n\n".join(_table(what, who, steps) for who, steps in parts.items() if steps)
 
 
-def _table(who: str, steps: Phases) -> str:
+def _table(what: str, who: str, steps: Phases) -> str:
     whole = sum(steps.values())
     lines = [
         [name, "█" * round(40 * ms / whole), f"{ms:.2f}", f"{100 * ms / whole:.0f} %"] for name, ms in steps.items()
     ]
     lines.append(["sum", "", f"{whole:.2f}", ""])
-    return report.table([f"run true: steps of the {who}", "", "ms", "share"], lines)
+    return report.table([f"{what}: steps of the {who}", "", "ms", "share"], lines)

@@ -16,12 +16,34 @@ FD = os.open(marks, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
 
 
 def mark(step: str, now: int = 0) -> None:
+    global last
+    last = step
+    if step == "fs-daemon":
+        time_calls()
     try:
         os.write(FD, f"{os.getpid()} {step} {now or time.monotonic_ns()}\n".encode())
     except OSError:
         pass  # the child has closed what is not its own
 
 
+def time_calls() -> None:
+    """Waiting for the answer to a call of sysvisor-fs is a step of its own; the one before it goes on behind it."""
+    from sysvisor_runc.launch.fslink import Link
+
+    receive = Link.receive
+
+    def timed(self: Link) -> dict[str, object]:
+        before = last
+        mark(f"fs-wait-{self._waiting[0]['call']}")
+        try:
+            return receive(self)
+        finally:
+            mark(before)
+
+    Link.receive = timed  # type: ignore[method-assign]
+
+
+last = ""
 mark("imports", BEGAN)
 from sysvisor_runc.launch import steps  # noqa: E402 - replaced before anybody takes a copy
 

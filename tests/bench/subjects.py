@@ -58,7 +58,8 @@ def installed(directory: pathlib.Path) -> str:
     program = f"{directory}/sbin/sysvisor-runc"
     subprocess.run(
         [PYTHON, str(SOURCE / "tools/install.py"), "--library", f"{directory}/lib", "--program", program,
-         "--tags", "seccomp selinux apparmor ambient", "sysvisor_runc"],
+         "--daemon", f"{directory}/sbin/sysvisor-fs", "--tags", "seccomp selinux apparmor ambient",
+         "sysvisor_runc", "sysvisor_fs"],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return program

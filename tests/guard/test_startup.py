@@ -12,17 +12,21 @@ import subprocess
 import sys
 import tempfile
 import types
+from collections.abc import Iterator
 
 import pytest
 
 from tests.support.bundle import make_bundle
-from tests.support.runtime import Runtime
+from tests.support.fs_own import OwnDaemon
+from tests.support.runtime import SOURCE, Runtime
 from tools.slim import compile_slim
 
 PYTHON = "/usr/bin/python3"
 # Bytes of code that an installed `run` may load in plain mode, beyond what the bare interpreter does. Reading and
 # running a kilobyte costs about 10 microseconds (docs/performance.md).
 RUN_BUDGET = 400_000
+# The same of a system container with sysvisor-fs.
+SERVED_BUDGET = 600_000
 # Packages that are never loaded by a short command; the C modules behind some of them (`_json`, `_ctypes`) are free.
 HEAVY = frozenset({
     "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "grpc", "inspect",
@@ -131,3 +135,70 @@ def test_help_needs_no_library(bare: frozenset[str], tmp_path: pathlib.Path) -> 
     runtime = Runtime(tmp_path)
     modules = set(loaded(*runtime.argv("--help"))) - bare
     assert {module for module in modules if module.split(".")[0] in HEAVY} == set()
+
+
+# The program, but that it must not fork anybody who loads gRPC for it.
+ALONE = f"""
+import sys
+sys.path.append({str(SOURCE)!r})
+from sysvisor_runc.launch import fslink
+def refuse(serve):
+    sys.exit("an agent was forked")
+fslink._fork_agent = refuse
+from sysvisor_runc.cli.main import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def served(
+    rootfs_template: pathlib.Path, tmp_path_factory: pytest.TempPathFactory, bare: frozenset[str]
+) -> Iterator[Loaded]:
+    """The modules that commands load for system containers with sysvisor-fs: without a supervisor, and with one."""
+    directory = tmp_path_factory.mktemp("served")
+    for name in ("cold", "warm"):
+        (directory / name).mkdir()
+    cold, warm = Runtime(directory / "cold"), Runtime(directory / "warm")
+    stays = make_bundle(directory / "stays", rootfs_template, ("/bin/sleep", "1000"))
+    once = make_bundle(directory / "once", rootfs_template)
+    daemon = OwnDaemon(directory)
+    found: Loaded = {}
+
+    def verb(title: str, *command: str) -> None:
+        found[title] = [module for module in loaded(*command) if module not in bare]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in daemon.environment().items():
+            patch.setenv(variable, value)
+        try:
+            warm("run", "--detach", "--bundle", stays.path, warm.id())
+            verb("run, no supervisor", *cold.argv("run", "--bundle", once.path, cold.id()))
+            alone = ("-c", ALONE, *warm.argv()[1:])
+            verb("run", *alone, "run", "--bundle", str(once.path), warm.id())
+            name = warm.id()
+            verb("create", *alone, "create", "--bundle", str(stays.path), name)
+            verb("start", *alone, "start", name)
+            warm("kill", name, "KILL")
+            warm.wait_status(name, "stopped")
+            verb("delete", *alone, "delete", name)
+            yield found
+        finally:
+            warm.clean()
+            cold.clean()
+            daemon.stop()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("verb", ["run, no supervisor", "run", "create", "start", "delete"])
+def test_sysvisor_fs_costs_no_command_grpc(verb: str, served: Loaded) -> None:
+    """A resident supervisor makes the calls, else a fork of the command: itself it loads no gRPC and no loop."""
+    assert {module for module in served[verb] if module.split(".")[0] in HEAVY} == set()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("who", ["run, no supervisor", "run"])
+def test_run_with_sysvisor_fs_stays_small(who: str, served: Loaded) -> None:
+    """What is ours to load for a system container with sysvisor-fs has a budget as well."""
+    sizes = {module: pyc_size(module) for module in served[who]}
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:10]
+    assert sum(sizes.values()) <= SERVED_BUDGET, f"{sum(sizes.values())} bytes; the largest: {largest}"

@@ -23,7 +23,7 @@ _COMPLAIN = 1
 
 needs_apparmor = pytest.mark.skipif(
     not ENABLED.exists() or ENABLED.read_text().strip() != "Y" or not POLICY.exists(),
-    reason="no AppArmor here; to force it: boot with security=apparmor and mount securityfs",
+    reason="no AppArmor here; to force it: make test-vm, or boot with security=apparmor",
 )
 
 

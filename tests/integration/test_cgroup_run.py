@@ -39,9 +39,7 @@ def needs(*controllers: str) -> None:
     else:
         there = set(LAYOUT.by_controller())
     if not there.issuperset(controllers):
-        pytest.skip(
-            f"no cgroup controller {' '.join(set(controllers) - there)} here; to force it: boot with it enabled"
-        )
+        pytest.skip(f"no cgroup controller {' '.join(set(controllers) - there)} here; to force it: make test-vm")
 
 
 def test_memory(plain_runtime: Runtime, bundle: Bundle) -> None:

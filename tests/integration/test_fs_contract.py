@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,37 @@ from sysvisor_runc.contract import names
 from tests.support.fs_own import PROGRAM, OwnDaemon
 from tests.support.runtime import SOURCE, wait_until
 
+# Connects as nobody to sockets of the kinds that there are, and to a port; the server speaks first where it is gRPC.
+ANOTHER_USER = """
+import os, socket, sys
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+kinds = [(socket.AF_UNIX, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_STREAM)]
+for (family, kind), where in zip([*kinds, (socket.AF_INET, socket.SOCK_STREAM)], sys.argv[1:]):
+    with socket.socket(family, kind) as one:
+        one.settimeout(30)
+        try:
+            one.connect(where if family == socket.AF_UNIX else ("127.0.0.1", int(where)))
+            print("refused" if one.recv(1) == b"" else "served")
+        except ConnectionResetError:
+            print("refused")
+"""
+
 
 @pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[OwnDaemon]:
-    """A running daemon."""
+def port() -> int:
+    """A TCP port of the loopback interface that nobody uses."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        number: int = one.getsockname()[1]
+        return number
+
+
+@pytest.fixture
+def daemon(tmp_path: pathlib.Path, port: int) -> Iterator[OwnDaemon]:
+    """A running daemon, over TCP as well."""
     daemon = OwnDaemon(tmp_path)
     with open(tmp_path / "log", "wb") as log:
-        argv = [str(PROGRAM), f"--run-dir={daemon.run_dir}", f"--mountpoint={daemon.mountpoint}"]
+        argv = [str(PROGRAM), f"--run-dir={daemon.run_dir}", f"--mountpoint={daemon.mountpoint}", f"--tcp={port}"]
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     wait_until(lambda: daemon.command("status").returncode == 0, 60, "a daemon")
     yield daemon
@@ -29,16 +54,24 @@ def daemon(tmp_path: pathlib.Path) -> Iterator[OwnDaemon]:
     process.wait(30)
 
 
-def test_names_and_codes(daemon: OwnDaemon) -> None:
-    """All names of the service answer, and each failure has the status code that the contract gives it."""
-    script = SOURCE / "tests/support/fs_client.py"
-    argv = [sys.executable, str(script), f"unix:{daemon.run_dir}/{names.GRPC_SOCKET}"]
+def client(address: str, what: str) -> Any:
+    """What another program gets to know."""
+    argv = [sys.executable, str(SOURCE / "tests/support/fs_client.py"), address, what]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    return json.loads(done.stdout)
+
+
+def test_names_and_codes(daemon: OwnDaemon) -> None:
+    """All names of the service answer, and each failure has the status code that the contract gives it."""
+    assert client(f"unix:{daemon.run_dir}/{names.GRPC_SOCKET}", "codes") == {
         **dict.fromkeys(names.SERVICES, str(daemon.mountpoint)),
         "first": "True",
         "again": "ALREADY_EXISTS",
+        "high ids": "True",
+        "high ids are": [[3_000_000_000, 65536], [4_000_000_000, 65536]],
+        "known": "ALREADY_EXISTS",
+        "ids beyond": "INVALID_ARGUMENT",
         "no id": "INVALID_ARGUMENT",
         "path as id": "INVALID_ARGUMENT",
         "no pid": "INVALID_ARGUMENT",
@@ -50,20 +83,43 @@ def test_names_and_codes(daemon: OwnDaemon) -> None:
     }
 
 
-def test_sockets_are_roots_alone(daemon: OwnDaemon) -> None:
-    """Directory 0700, sockets 0600; and where that was undone, another user is still turned away."""
+def test_health_and_reflection_over_tcp(daemon: OwnDaemon, port: int) -> None:
+    """Where TCP was asked for, on loopback alone: all names are well, no other one is, and the contract is told."""
+    addresses = listening(port)
+    assert addresses == ["0100007F"], addresses
+    told = client(f"127.0.0.1:{port}", "standard")
+    well = dict.fromkeys(("", *names.SERVICES), "SERVING")
+    assert told["health"] == {**well, "nosuch": "NOT_FOUND"}
+    assert told["watched"] == 1
+    standard = ["grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"]
+    assert told["services"] == sorted([*names.SERVICES, *standard])
+    calls = [f"Container{what}" for what in ("PreRegistration", "Registration", "Update", "Unregistration")]
+    assert told["methods"] == {name: ["GetMountpoint", *calls] for name in names.SERVICES}
+    wanted = "Id InitPid Hostname Ctime UidFirst UidSize GidFirst GidSize ProcRoPaths ProcMaskPaths Netns"
+    assert told["fields"] == {name: number for number, name in enumerate(wanted.split(), 1)}
+
+
+def listening(port: int) -> list[str]:
+    """The addresses, as /proc/net/tcp and tcp6 spell them, on which somebody listens at a port."""
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in pathlib.Path(f"/proc/net/{name}").read_text().split("\n")
+    ]
+    ends = [fields[1].split(":") for fields in lines if len(fields) > 3 and fields[3] == "0A"]
+    return [address for address, number in ends if int(number, 16) == port]
+
+
+def test_sockets_are_roots_alone(daemon: OwnDaemon, port: int) -> None:
+    """Directory 0700, sockets 0600; and where that was undone, or over TCP, another user is still turned away."""
     assert stat.S_IMODE(daemon.run_dir.stat().st_mode) == 0o700
     sockets = [daemon.run_dir / name for name in (names.GRPC_SOCKET, names.CONTROL_SOCKET, names.METRICS_SOCKET)]
     assert {stat.S_IMODE(path.stat().st_mode) for path in sockets} == {0o600}
     for path in (daemon.run_dir, *daemon.run_dir.parents[:3], *sockets):
         path.chmod(0o777)
-    script = (
-        "import os, socket, sys; os.setresuid(65534, 65534, 65534); "
-        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.settimeout(20); s.connect(sys.argv[1]); "
-        "sys.exit(0 if s.recv(1) == b'' else 1)"
-    )
-    argv = ["/usr/bin/python3", "-c", script, str(daemon.run_dir / names.CONTROL_SOCKET)]
-    assert subprocess.run(argv, timeout=60, env={"PATH": os.defpath}).returncode == 0
+    argv = ["/usr/bin/python3", "-c", ANOTHER_USER, *map(str, sockets), str(port)]
+    done = subprocess.run(argv, timeout=100, env={"PATH": os.defpath}, capture_output=True, text=True)
+    assert done.stdout.split() == ["refused"] * 4, done
+    # Nor is anything of it kept: root gets in behind them.
+    assert daemon.status()["containers"] == []
 
 
 def test_metrics_are_open_metrics(daemon: OwnDaemon) -> None:
@@ -91,3 +147,29 @@ def test_control_socket_refuses_nonsense(daemon: OwnDaemon) -> None:
             assert "error" in json.loads(link.recv(65536))
         link.send(b'{"op": "settle", "id": "x"}')
         assert json.loads(link.recv(65536)) == {"ok": True, "gone": True}
+
+
+def test_commands_tell_what_is_wrong(daemon: OwnDaemon, tmp_path: pathlib.Path) -> None:
+    """One line each, and no traceback: nobody there, no room to write, nobody who reads, a name too long."""
+
+    def says(script: str, run_dir: pathlib.Path = daemon.run_dir) -> tuple[int, str]:
+        argv = ["/bin/bash", "-c", f"set -o pipefail; {script}", str(PROGRAM), f"--run-dir={run_dir}"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=100)
+        return done.returncode, done.stderr
+
+    ask = '"$0" "$1" status'
+    assert says(f"{ask} >/dev/null") == (0, "")
+    assert says(f"{ask} | read -r pid") == (0, "")
+    assert says(f"{ask} --json > >(exit)") in ((141, ""), (0, ""))
+    assert says(f"{ask} >/dev/full") == (1, "sysvisor-fs: write to standard output: no space left on device\n")
+    assert says(f"{ask} >&-") == (1, "sysvisor-fs: write to standard output: bad file descriptor\n")
+    assert says('"$0" --help >/dev/full')[0] == 1
+    code, said = says(ask, tmp_path / "none")
+    assert code == 1
+    assert said.startswith(f"sysvisor-fs: no sysvisor-fs serves '{tmp_path}/none'\nhint: ")
+    code, said = says(ask, tmp_path / ("x" * 100))
+    assert code == 1
+    assert "expected a path of at most" in said
+    code, said = says('"$0" "$1" statsu')
+    assert code == 1
+    assert said == "sysvisor-fs: unknown command 'statsu'\nhint: sysvisor-fs --help lists them\n"

@@ -11,7 +11,7 @@ from tests.support.inside import mounted, namespace, observe, start, status, use
 from tests.support.runtime import Runtime
 
 TIME = pathlib.Path("/proc/self/ns/time")
-needs_time = pytest.mark.skipif(not TIME.exists(), reason="no time namespaces; to force it: enable CONFIG_TIME_NS")
+needs_time = pytest.mark.skipif(not TIME.exists(), reason="no time namespaces; to force it: make test-vm")
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup", "user": "user"}
 
 
@@ -36,6 +36,21 @@ def test_what_is_not_named_stays_the_callers(plain_runtime: Runtime, bundle: Bun
     seen = observe(plain_runtime, bundle, pid="echo $$", ns="readlink /proc/self/ns/pid; readlink /proc/self/ns/net")
     assert int(seen["pid"]) > 1
     assert seen["ns"].split() == [namespace("self", "pid"), namespace("self", "net")]
+
+
+def test_exec_goes_where_init_is(plain_runtime: Runtime, bundle: Bundle) -> None:
+    """Also where that is a namespace which the container has from whoever ran it, and not from whoever calls exec."""
+    bundle.linux["namespaces"] = [{"type": kind} for kind in ("mount", "pid")]
+    bundle.config.pop("hostname", None)
+    bundle.config["mounts"] = [m for m in bundle.config["mounts"] if m["destination"] not in ("/sys", "/dev/mqueue")]
+    bundle.run("/bin/sleep", "1000")
+    name = plain_runtime.id()
+    command = ["unshare", "--net", "--uts", *plain_runtime.argv("run", "--detach", "--bundle", bundle.path, name)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    pid = plain_runtime.state(name)["pid"]
+    for file in ("net", "uts", "ipc"):
+        assert plain_runtime("exec", name, "readlink", f"/proc/self/ns/{file}").stdout.strip() == namespace(pid, file)
+    assert namespace(pid, "net") != namespace("self", "net")
 
 
 def test_without_a_mount_namespace_the_root_is_changed_all_the_same(plain_runtime: Runtime, bundle: Bundle) -> None:

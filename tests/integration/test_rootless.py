@@ -3,6 +3,7 @@
 The user, with subordinate ids, exists only in the private mount namespace that each command is run in.
 """
 
+import errno
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sysvisor_runc.cgroup.layout import detect
 from tests.support.bundle import Bundle
 from tests.support.runtime import SOURCE, Runtime, wait_until
 
@@ -159,6 +161,59 @@ def test_limits_need_a_delegated_cgroup(user_runtime: Runtime, owned: Bundle) ->
     owned.save()
     refused = user_runtime.fails("run", "--bundle", owned.path, user_runtime.id()).stderr
     assert "cannot set memory limit: container could not join or create cgroup" in refused
+
+
+@pytest.fixture
+def delegated(user_runtime: Runtime) -> Iterator[dict[str, pathlib.Path]]:
+    """Cgroups that are the user's in every hierarchy, by controller; the user's commands run in there."""
+    made = {}
+    for controller, hierarchy in detect().by_controller().items():
+        own = pathlib.Path(hierarchy.own, f"delegated-{user_runtime.token}")
+        if not own.exists():
+            own.mkdir()
+            for file in (own, own / "cgroup.procs", own / "tasks", own / "cgroup.subtree_control"):
+                if file.exists():
+                    os.chown(file, UID, UID)
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if (own / file).exists() and not (own / file).read_text().strip():
+                    (own / file).write_text((own.parent / file).read_text())
+        made[controller] = own
+    wrapper = user_runtime.directory / "as-user"
+    joins = "".join(f"echo $$ >{own}/cgroup.procs\n" for own in {*made.values()})
+    wrapper.write_text(wrapper.read_text().replace("exec unshare", f"{joins}exec unshare"))
+    yield made
+    user_runtime.clean()
+    for own in {*made.values()}:
+        wait_until(lambda path=own: _removed(path), 30, f"an end of {own}")
+
+
+def _removed(cgroup: pathlib.Path) -> bool:
+    """Whether a cgroup could be removed: the last of its processes may be ending still."""
+    try:
+        cgroup.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
+@pytest.mark.skipif(detect().kind == "v2", reason="cgroup v1; to force it: boot with it (v2: test_systemd_user.py)")
+def test_limits_in_delegated_cgroups(user_runtime: Runtime, owned: Bundle, delegated: dict[str, pathlib.Path]) -> None:
+    """Where the user has cgroups the container gets its own below, with limits, without a word about devices."""
+    owned.run("/bin/sleep", "1000")
+    owned.linux["resources"] = {"pids": {"limit": 33}}
+    owned.save()
+    name = user_runtime.id()
+    user_runtime("run", "--detach", "--bundle", owned.path, name)
+    own = delegated["pids"] / name
+    assert (own / "pids.max").read_text() == "33\n"
+    user_runtime("update", "--pids-limit", "44", name)
+    assert (own / "pids.max").read_text() == "44\n"
+    user_runtime("pause", name)
+    user_runtime("resume", name)
+    user_runtime("delete", "--force", name)
+    assert [path for path in delegated.values() if (path / name).exists()] == []
 
 
 def test_root_may_ask_for_it(runtime: Runtime, bundle: Bundle) -> None:

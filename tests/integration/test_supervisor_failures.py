@@ -1,8 +1,11 @@
 """What goes wrong with a supervisor, and what it must not harm."""
 
+import contextlib
 import json
 import os
+import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -11,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sysvisor_runc.launch import tell
+from sysvisor_runc.state.process import read_stat
 from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime, supervisors, wait_until
 from tests.support.supervised import alive, events, known, status
@@ -52,7 +56,10 @@ def test_a_stopped_supervisor_holds_nobody_up(runtime: Runtime, new_bundle: NewB
 
 
 def test_stopped_for_longer_than_commands_wait(runtime: Runtime, new_bundle: NewBundle, stopped: int) -> None:
-    """What needs it says so in the end and leaves nothing behind; what came too late does not confuse it."""
+    """What needs it says so in the end and leaves nothing behind; what came too late does not confuse it.
+
+    Nobody waits for it longer than that (15 s), so that a minute or an hour makes no difference.
+    """
     bundle, name = new_bundle("/bin/sleep", "1000"), runtime.id()
     needs_it = runtime.start_background("run", "--detach", "--restart", "always", "--bundle", bundle.path, name)
     asks = runtime.start_background("supervisor", "--status")
@@ -80,16 +87,26 @@ def test_its_socket_is_removed(runtime: Runtime, new_bundle: NewBundle) -> None:
     assert runtime("wait", name).stdout == "137\n"
 
 
-def test_its_state_root_goes(runtime: Runtime) -> None:
-    """Without its state root there is nothing to look after."""
-    runtime.root.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", runtime.root], check=True)
+def test_its_state_root_goes(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Without its state root there is nothing to look after; its containers run on, and once it is back are known."""
+    disk = runtime.directory / "disk"
+    for path in (disk, runtime.root):
+        path.mkdir(mode=0o700)
+    mount = ["mount", "--bind", str(disk), str(runtime.root)]
+    subprocess.run(mount, check=True)
     try:
-        foreground = runtime.start_background("supervisor")
-        status(runtime)
+        name = run(runtime, new_bundle("/bin/sleep", "1000"))
+        supervisor, init = status(runtime)["pid"], runtime.state(name)["pid"]
+        subprocess.run(["umount", "-l", runtime.root], check=True)
+        wait_until(lambda: not alive(supervisor), 40, "the supervisor's end")
+        assert alive(init)
+        subprocess.run(mount, check=True)
+        run(runtime, new_bundle())
+        runtime("kill", name, "KILL")
+        assert runtime("wait", name).stdout == "137\n"
+        runtime.clean()
     finally:
         subprocess.run(["umount", "-l", runtime.root], check=True)
-    assert foreground.wait(20).returncode == 0
 
 
 def test_a_full_disk_stops_no_output(runtime: Runtime, new_bundle: NewBundle) -> None:
@@ -118,7 +135,7 @@ def test_a_full_disk_stops_no_output(runtime: Runtime, new_bundle: NewBundle) ->
 
 def test_descriptors_run_out(runtime: Runtime, new_bundle: NewBundle) -> None:
     """At its limit it refuses clearly, keeps what it has, and takes the others as soon as there is room."""
-    limit = 80
+    limit = 256
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
@@ -126,19 +143,21 @@ def test_descriptors_run_out(runtime: Runtime, new_bundle: NewBundle) -> None:
     runtime.start_background("supervisor", preexec_fn=limited)
     status(runtime)
     bundle = new_bundle("/bin/sleep", "1000")
+    shown = new_bundle("/bin/sleep", "1000")  # with a terminal each takes most
+    shown.process["terminal"] = True
+    shown.save()
     names: list[str] = []
     refused = ""
-    while not refused and len(names) < 20:
+    while not refused and len(names) < limit:
         name = runtime.id()
-        flags = ("--restart", "unless-stopped")
-        done = runtime("run", "--detach", *flags, "--bundle", bundle.path, name, check=False, timeout=60)
+        done = runtime("run", "--detach", "--bundle", shown.path, name, check=False, timeout=60)
         if done.returncode:
             refused = done.stderr
         else:
             names.append(name)
-    assert "the supervisor has no descriptor left: its limit is 80 (raise its limit" in refused
+    assert "the supervisor has no descriptor left: its limit is 256 (raise its limit" in refused
     assert runtime.ids() == sorted(names)
-    assert len(names) >= 2
+    assert len(names) >= 20
     left_out = run(runtime, bundle)
     wait_until(lambda: "not looked after" in known(runtime, left_out).get("health", ""), 40)
     assert all(runtime.state(name)["status"] == "running" for name in names)
@@ -201,6 +220,52 @@ def test_many_starters_one_supervisor(runtime: Runtime, new_bundle: NewBundle) -
         assert runtime("wait", name).stdout == "137\n"
     ends = [event["id"] for event in events(runtime) if event["type"] == "exit"]
     assert sorted(ends) == sorted(names)
+
+
+def test_many_die_at_once(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Of 200 that are killed at the same moment each end is told once, in order, also while others never read.
+
+    Their records are copies of a container's, and their inits mere processes: for what is tested they are the same.
+    """
+    model = run(runtime, new_bundle("/bin/sleep", "1000"))
+    status(runtime)
+    runtime.stop_supervisor()
+    record = json.loads((runtime.root / model / "state.json").read_text())
+    inits = {runtime.id(): subprocess.Popen(["/bin/sleep", "1000"]) for _ in range(200)}
+    try:
+        for name, init in inits.items():
+            _copy(runtime.root, record, name, init.pid)
+        run(runtime, new_bundle("/bin/sleep", "1000"))
+        wait_until(lambda: status(runtime)["running"] == len(inits) + 2, 60, "the adoption of all")
+        with contextlib.ExitStack() as stack:
+            deaf = [stack.enter_context(tell.Dialogue(str(runtime.root))) for _ in range(3)]
+            reader = stack.enter_context(tell.Dialogue(str(runtime.root), timeout=60))
+            for dialogue in (*deaf, reader):
+                dialogue.ask({"op": "events"})
+            for init in inits.values():
+                os.kill(init.pid, signal.SIGKILL)
+            told = [next(reader.lines()) for _ in inits]
+        assert {event["type"] for event in told} == {"exit"}
+        assert sorted(str(event["id"]) for event in told) == sorted(inits)
+        assert {event["data"]["code"] for event in told} == {137}  # type: ignore[index]  # "data" of an event
+        assert len({event["seq"] for event in told}) == len(inits)
+        assert status(runtime)["running"] == 2
+    finally:
+        for name, init in inits.items():
+            init.kill()
+            init.wait()
+            shutil.rmtree(runtime.root / name, ignore_errors=True)
+
+
+def _copy(root: pathlib.Path, record: dict[str, object], name: str, pid: int) -> None:
+    """A container with somebody else's record, and with this init."""
+    found = read_stat(pid)
+    assert found is not None
+    own = {key: value for key, value in record.items() if key != "initHandle"}
+    own |= {"id": name, "initPid": pid, "initStart": found.start, "cgroup": {**record["cgroup"], "paths": {}}}  # type: ignore[dict-item]  # as the record's type has it
+    (root / name).mkdir(mode=0o700)
+    (root / name / "state.json").write_text(json.dumps(own))
+    shutil.copy(root / str(record["id"]) / "supervision.json", root / name)
 
 
 def test_nobody_else_may_talk_to_it(runtime: Runtime, new_bundle: NewBundle) -> None:

@@ -17,7 +17,7 @@ from tests.support.runtime import Runtime, wait_until
 BOOTED = pathlib.Path("/run/systemd/system").is_dir() and pathlib.Path("/proc/1/comm").read_text() == "systemd\n"
 V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
 needs_systemd = pytest.mark.skipif(
-    not BOOTED, reason="systemd is not pid 1 here; to force it: tests/kernel/test_uml.py, or a machine booted with it"
+    not BOOTED, reason="systemd is not pid 1 here; to force it: make test-vm, or tests/kernel/test_uml.py"
 )
 
 

@@ -189,7 +189,7 @@ def test_a_throttle_is_updated(runtime: Runtime) -> None:
     """For a device of this machine."""
     listed = subprocess.run(["lsblk", "-dno", "MAJ:MIN"], capture_output=True, text=True).stdout.split()
     if not listed:
-        pytest.skip("no block device here; to force it: attach one")
+        pytest.skip("no block device here; to force it: make test-vm")
     major, minor = map(int, listed[0].split(":"))
     change = {"blockIO": {"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]}}
     with container(runtime, LIMITS) as one:

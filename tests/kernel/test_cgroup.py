@@ -73,7 +73,7 @@ def needs(manager: Manager, controller: str) -> None:
     else:
         available = list(manager.paths)
     if controller not in available:
-        pytest.skip(f"no {controller} controller here; to force it: run tests/kernel/test_cgroup_uml.py")
+        pytest.skip(f"no {controller} controller here; to force it: make test-vm")
 
 
 def apply(manager: Manager, resources: LinuxResources) -> None:

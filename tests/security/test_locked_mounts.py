@@ -78,7 +78,7 @@ def test_kernel_modules_of_the_host_are_out_of_reach(runtime: Runtime, bundle: B
     (bundle.rootfs / "lib").mkdir(exist_ok=True)
     directory = f"/lib/modules/{os.uname().release}"
     if not os.path.isdir(directory):
-        pytest.skip(f"the host has no {directory}; to force it: install its kernel's modules")
+        pytest.skip(f"the host has no {directory}; to force it: make test-vm")
     before = sorted(os.listdir(directory))
     bundle.sh(f"mount -o remount,bind,rw {directory}; touch {directory}/planted; true")
     runtime("run", "--bundle", bundle.path, runtime.id())

@@ -1,4 +1,5 @@
-"""A criu that works on this machine's kernel: its own, else Debian's newer one, run through its own loader."""
+"""A criu that works on this machine's kernel: its own, else Debian's newer one, run through its own loader;
+and a program whose state shows."""
 
 import pathlib
 import shutil
@@ -7,6 +8,10 @@ import subprocess
 import pytest
 
 from tests.support import debian
+from tests.support.bundle import Bundle
+from tests.support.runtime import Runtime, wait_until
+
+COUNTER = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.05; done"
 
 
 def works(program: str) -> bool:
@@ -29,3 +34,29 @@ def program(directory: pathlib.Path) -> str:
     if not works(str(script)):
         pytest.skip("criu cannot work on this kernel; to force it: one with CONFIG_CHECKPOINT_RESTORE")
     return str(script)
+
+
+def count(bundle: Bundle) -> int:
+    """How far the program COUNTER of a bundle has got."""
+    try:
+        return int((bundle.rootfs / "count").read_text() or 0)
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def counts_on(bundle: Bundle, seen: int) -> None:
+    """Wait until it is beyond what was seen."""
+    wait_until(lambda: count(bundle) > seen, 20, f"a count beyond {seen}")
+
+
+def start_counter(runtime: Runtime, bundle: Bundle) -> str:
+    """The id of a new container that counts."""
+    name = runtime.id()
+    runtime("run", "--detach", "--bundle", bundle.sh(COUNTER).path, name)
+    counts_on(bundle, 3)
+    return name
+
+
+def images(runtime: Runtime) -> pathlib.Path:
+    """Where a test has its images."""
+    return runtime.directory / "images"

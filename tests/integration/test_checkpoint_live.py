@@ -1,0 +1,181 @@
+"""Checkpoints of what is connected: memory that follows later, open connections, cgroups in each of criu's ways."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import criu
+from tests.support.bundle import Bundle
+from tests.support.criu import COUNTER, count, counts_on, images, start_counter
+from tests.support.runtime import Runtime, wait_until
+
+Words = list[str | os.PathLike[str]]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A criu for this machine."""
+    return criu.program(tmp_path_factory.mktemp("criu"))
+
+
+@pytest.fixture
+def plain_criu(plain_runtime: Runtime, program: str) -> Runtime:
+    """A plain runtime with criu."""
+    plain_runtime.flags = ("--criu", program, *plain_runtime.flags)
+    return plain_runtime
+
+
+def save_with_connections(runtime: Runtime, name: str) -> Words:
+    """Checkpoint with --tcp-established; the flags for restore. Skips where the kernel cannot."""
+    flags: Words = ["--tcp-established", "--image-path", images(runtime)]
+    done = runtime("checkpoint", *flags, name, check=False)
+    if done.returncode != 0 and "Connected TCP socket" not in done.stderr:
+        pytest.skip(f"{done.stderr.strip()}; to force it: make test-vm")
+    assert done.returncode == 0, done
+    return flags
+
+
+def test_a_connection_inside(plain_criu: Runtime, bundle: Bundle) -> None:
+    """An open connection is a reason to refuse, told in criu's words, unless --tcp-established has it saved as well."""
+    bundle.sh(f"sleep 1000 | nc -l -p 1234 & sleep 0.5; sleep 1000 | nc 127.0.0.1 1234 & {COUNTER}")
+    name = plain_criu.id()
+    plain_criu("run", "--detach", "--bundle", bundle.path, name)
+    counts_on(bundle, 1)
+    wait_until(lambda: "ESTABLISHED" in plain_criu("exec", name, "netstat", "-tn").stdout, 20, "a connection")
+    refused = plain_criu.fails("checkpoint", "--image-path", images(plain_criu), name).stderr
+    assert "Connected TCP socket" in refused and "dump.log" in refused
+    counts_on(bundle, count(bundle))
+    flags = save_with_connections(plain_criu, name)
+    plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, name)
+    assert "ESTABLISHED" in plain_criu("exec", name, "netstat", "-tn").stdout
+
+
+@contextlib.contextmanager
+def network_namespace() -> Iterator[str]:
+    """The path of a network namespace whose `lo` is up."""
+    script = "ip link set lo up; echo; exec sleep 1000"
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        try:
+            yield f"/proc/{holder.pid}/ns/net"
+        finally:
+            holder.kill()
+
+
+def test_a_connection_to_the_outside(plain_criu: Runtime, bundle: Bundle) -> None:
+    """Somebody who is connected to the container goes on receiving, by the same connection, after a restore."""
+    bundle.sh("i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done | nc -l -p 1234")
+    name = plain_criu.id()
+    received = plain_criu.directory / "received"
+
+    def lines() -> int:
+        return received.read_text().count("\n")
+
+    with network_namespace() as path:
+        for entry in bundle.linux["namespaces"]:
+            if entry["type"] == "network":
+                entry["path"] = path
+        plain_criu("run", "--detach", "--bundle", bundle.save().path, name)
+        wait_until(lambda: ":1234" in plain_criu("exec", name, "netstat", "-ltn").stdout, 20, "a listener")
+        with received.open("wb") as output:
+            words = ["nsenter", f"--net={path}", "busybox", "nc", "127.0.0.1", "1234"]
+            client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output)  # an end of input ends it
+        try:
+            wait_until(lambda: lines() > 3, 20, "the first lines")
+            flags = save_with_connections(plain_criu, name)
+            before = lines()
+            plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, name)
+            wait_until(lambda: lines() > before + 3, 60, "more lines")
+            assert client.poll() is None
+        finally:
+            client.kill()
+            client.communicate()
+    numbers = [int(number) for number in received.read_text().split()]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("mode", ["soft", "full", "ignore"])
+def test_cgroups(plain_criu: Runtime, bundle: Bundle, mode: str) -> None:
+    """In each of criu's ways with cgroups, what is restored is where the runtime looks for it, with its limits."""
+    bundle.linux["resources"] = {"pids": {"limit": 77}}
+    name = start_counter(plain_criu, bundle)
+    flags: Words = ["--manage-cgroups-mode", mode, "--image-path", images(plain_criu)]
+    plain_criu("checkpoint", *flags, name)
+    seen = count(bundle)
+    plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, name)
+    counts_on(bundle, seen)
+    assert str(plain_criu.state(name)["pid"]) in plain_criu("ps", "--format", "json", name).stdout
+    assert plain_criu("events", "--stats", name).json["data"]["pids"]["limit"] == 77
+    plain_criu("pause", name)
+    plain_criu("resume", name)
+    counts_on(bundle, count(bundle))
+
+
+def test_strict_cgroups(plain_criu: Runtime, bundle: Bundle) -> None:
+    """criu's strict way wants no cgroup to be there before it, and the runtime makes them: refused, nothing is left."""
+    name = start_counter(plain_criu, bundle)
+    flags: Words = ["--manage-cgroups-mode", "strict", "--image-path", images(plain_criu)]
+    plain_criu("checkpoint", *flags, name)
+    refused = plain_criu.fails("restore", "--detach", *flags, "--bundle", bundle.path, name).stderr
+    assert "restore of existing cgroups" in refused
+    assert plain_criu.ids() == []
+
+
+def unused_port() -> int:
+    """A TCP port of the loopback that nobody has."""
+    import socket
+
+    with socket.socket() as link:
+        link.bind(("127.0.0.1", 0))
+        port: int = link.getsockname()[1]
+        return port
+
+
+def needs_large_pipes() -> None:
+    """Skip where criu cannot make the pipe from which it serves pages."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    if not effective >> 24 & 1 and int(pathlib.Path("/proc/sys/fs/pipe-max-size").read_text()) < 4 << 20:
+        pytest.skip("root lacks CAP_SYS_RESOURCE; to force it: make test-vm, or sysctl fs.pipe-max-size=4194304")
+
+
+def test_lazy_pages(plain_criu: Runtime, bundle: Bundle, program: str) -> None:
+    """The container runs on elsewhere at once, and its memory follows over the network; then the old one is gone."""
+    needs_large_pipes()
+    name, other = start_counter(plain_criu, bundle), plain_criu.id()
+    top, port = images(plain_criu), unused_port()
+    work = plain_criu.directory / "work"
+    work.mkdir()
+    read, write = os.pipe()
+    flags: Words = ["--lazy-pages", "--manage-cgroups-mode", "ignore", "--image-path", top]
+    saving = plain_criu.start_background(
+        "checkpoint", *flags, "--page-server", f"127.0.0.1:{port}", "--status-fd", str(write), "--work-path", work,
+        name, pass_fds=(write,),
+    )  # fmt: skip
+    os.close(write)
+    with open(read, "rb") as status:
+        ready = status.read(1)
+    if ready != b"\0":
+        done = saving.wait()
+        if "lacks lazy_pages" in done.stderr:
+            pytest.skip("no userfaultfd here; to force it: make test-vm")
+        pytest.fail(repr(done))
+    seen = count(bundle)
+    server = ["--page-server", "--address", "127.0.0.1", "--port", str(port)]
+    words = [program, "lazy-pages", *server, "--images-dir", str(top), "--work-dir", str(top), "-v4", "-o", "lazy.log"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL) as fetching:
+        try:
+            wait_until((top / "lazy-pages.socket").exists, 20, "the socket that restore asks for pages")
+            plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, other)
+            counts_on(bundle, seen)
+            assert fetching.wait(60) == 0, (top / "lazy.log").read_text()[-2000:]
+        finally:
+            fetching.kill()
+    assert saving.wait(60).returncode == 0
+    assert plain_criu.ids() == [other]
+    assert "ransferred" in (pathlib.Path(top) / "lazy.log").read_text()
+    counts_on(bundle, count(bundle))
