@@ -107,9 +107,9 @@ bench: ## measure against Debian's runc and crun, side by side
 	@$(BIN)/python -m tests.bench.fs
 	@$(BIN)/python -m tests.bench.supervision $(SUPERVISIONFLAGS)
 
-upstream-conformance: ## run runc's own integration suite against this runtime: RUNC_SRC=checkout [CONFORMANCE='run exec']
+upstream-conformance: $(VENV)/.dev ## run runc's own integration suite: RUNC_SRC=checkout [CONFORMANCE='run exec'] [MODE=syscont]
 	@[ -n '$(RUNC_SRC)' ] || { echo 'RUNC_SRC: name a checkout of opencontainers/runc'; exit 2; }
-	@$(PYTHON) -m tests.conformance.run '$(RUNC_SRC)' $(CONFORMANCE)
+	@$(BIN)/python -m tests.conformance.run --mode '$(or $(MODE),plain)' '$(RUNC_SRC)' $(CONFORMANCE)
 
 # --- make it ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cli.publish import publish
-from sysvisor_runc.errors import LaunchError, UsageError
+from sysvisor_runc.errors import LaunchError, SpecError, UsageError
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch.interrupt import hold_back
@@ -91,8 +91,11 @@ def _process(options: Options, record: Record) -> Process:
     wanted["env"] = [*(wanted.get("env") or ()), *options.texts("env")]
     wanted["terminal"] = options.flag("tty")
     wanted.pop("consoleSize", None)
-    if options.text("cwd"):
-        wanted["cwd"] = options.text("cwd") or "/"
+    cwd = options.text("cwd")
+    if cwd:
+        if not cwd.startswith("/"):
+            raise SpecError("process.cwd", f"Cwd must be an absolute path, not {cwd!r}")
+        wanted["cwd"] = cwd
     if options.text("apparmor"):
         wanted["apparmorProfile"] = options.text("apparmor") or ""
     if options.text("process-label"):

@@ -112,7 +112,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "ps": (
         "Runs ps(1) on the host and shows the lines of the container's processes. What follows the container id\n"
         "is handed to ps; without it, -ef.",
-        "# sysvisor-runc ps web -o pid,user,args",
+        "# sysvisor-runc ps web -eo pid,user,args",
         "",
     ),
     "restore": (

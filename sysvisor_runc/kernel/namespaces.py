@@ -34,6 +34,18 @@ _NAMES = (
 )
 
 
+# PROC_USER_INIT_INO of <linux/proc_ns.h>.
+_INITIAL_USER = 0xEFFFFFFD
+
+
+def in_initial_user() -> bool:
+    """Whether we are in the initial user namespace: only there can device nodes be made, for one."""
+    try:
+        return os.stat("/proc/self/ns/user").st_ino == _INITIAL_USER
+    except FileNotFoundError:
+        return True  # a kernel without user namespaces
+
+
 def names(flags: int) -> str:
     """The namespaces that `flags` stand for, as words."""
     return " ".join(name for flag, name in _NAMES if flags & flag)

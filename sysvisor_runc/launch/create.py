@@ -15,7 +15,7 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
 from sysvisor_runc.errors import SpecError, reason
 from sysvisor_runc.kernel import capability
-from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, CLONE_NEWTIME, CLONE_NEWUSER
+from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, CLONE_NEWTIME, CLONE_NEWUSER, in_initial_user
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch import limits, notes, trees
 from sysvisor_runc.launch.clone import clone_child
@@ -195,14 +195,22 @@ class Launch:
         """The spec as it is; whether it is to be converted is in `self.syscont` then."""
         if self.request.again is not None:
             return self.request.again.spec
+        warnings: list[str] = []
+        spec = self._load_from_bundle(warnings)
+        for warning in warnings:
+            log.warning(warning)
+        return spec
+
+    def _load_from_bundle(self, warnings: list[str]) -> Spec:
         if self.syscont:
-            spec = load(self.bundle, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
+            spec = load(self.bundle, warnings, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
             from sysvisor_runc.syscont.settings import is_disabled
 
             if not is_disabled(spec, os.environ):
                 return spec
             self.syscont = False
-        return load(self.bundle, rootless=os.geteuid() != 0)
+            warnings.clear()
+        return load(self.bundle, warnings, rootless=os.geteuid() != 0)
 
     def _convert(self) -> None:
         from sysvisor_runc.launch.syscont import convert_spec
@@ -230,6 +238,7 @@ class Launch:
         known = (1 << capability.last_cap() + 1) - 1
         view = _cgroup_view(self.manager, self.layout, namespace=has_cgroupns)
         facts = build.Facts(self.request.container_id, self.bundle, view, held=held, known=known)
+        facts.may_mknod = in_initial_user()
         facts.no_pivot = self.request.no_pivot
         facts.no_new_keyring = self.request.no_new_keyring
         facts.preserve_fds = self.request.preserve_fds

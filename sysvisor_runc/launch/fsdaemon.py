@@ -163,9 +163,9 @@ def _leave_cgroup() -> None:
         try:
             os.makedirs(f"{top}/{_CGROUP}", exist_ok=True)
             _fill_cpuset(top)
-            _give_weight(f"{top}/{_CGROUP}")
             with open(f"{top}/{_CGROUP}/cgroup.procs", "wb", buffering=0) as file:
                 file.write(b"0")
+            _give_weight(f"{top}/{_CGROUP}")
         except OSError:
             pass  # not ours to manage: it stays where it is
 

@@ -131,11 +131,12 @@ def _elsewhere(pid: int, name: str) -> bool:
         return False
 
 
-def _open_cgroups(manager: Manager, target: dict[str, str]) -> tuple[list[int], int | None]:
+def _open_cgroups(manager: Manager, target: dict[str, str], chosen: bool) -> tuple[list[int], int | None]:
     try:
         return manager.join_fds(target), manager.clone_into_fd(target)
     except CgroupError as error:
-        raise _not_added(error.message, error.hint) from error
+        hint = "--cgroup must name a cgroup that is there" if chosen else error.hint
+        raise _not_added(error.message, hint) from error
 
 
 def _not_added(why: str, hint: str | None = None) -> LaunchError:
@@ -163,7 +164,7 @@ class _Join:
         cgroup = self.record["cgroup"]
         manager = Manager(cgroup["paths"], delegated=bool(cgroup["leaf"]))
         target = join_paths(manager, self.record["initPid"], self.joining.cgroups)
-        tasks, cgroup_fd = _open_cgroups(manager, target)
+        tasks, cgroup_fd = _open_cgroups(manager, target, bool(self.joining.cgroups))
         slave = self._open_terminal()
         report, pids = os.pipe(), os.pipe()
         host, inner = pair()

@@ -13,7 +13,7 @@ from sysvisor_runc.spec import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from sysvisor_runc.spec.types import Linux, LinuxResources, Process, Seccomp, Spec
 
@@ -61,7 +61,7 @@ def check_spec(spec: Spec, warn: list[str], *, runnable: bool, rootless: bool, a
     elif runnable:
         raise SpecError("root", "is required but missing: root must be specified")
     if "process" in present:
-        check_process(spec["process"], warn)
+        check_process(spec["process"])
     elif runnable:
         raise SpecError("process", "is required but missing: process property must not be empty")
     _check_namespaces(view)
@@ -79,7 +79,7 @@ def _check_version(version: str) -> None:
         raise SpecError("ociVersion", f"unsupported version {version!r}, expected 1.x")
 
 
-def check_process(process: Process, warn: list[str]) -> None:
+def check_process(process: Process) -> None:
     """The rules of a process, alone or inside a configuration."""
     cwd = process["cwd"]
     if not cwd.startswith("/"):
@@ -96,7 +96,6 @@ def check_process(process: Process, warn: list[str]) -> None:
         from sysvisor_runc.spec import special
 
         special.check_scheduling(process)
-    _check_capabilities(process, warn)
     if process.get("selinuxLabel") and not os.path.exists("/sys/fs/selinux/enforce"):
         problem = "selinux label is specified in config, but selinux is disabled or not supported"
         raise SpecError("process.selinuxLabel", problem)
@@ -111,13 +110,6 @@ def _check_rlimits(process: Process) -> None:
         seen.add(limit["type"])
         if limit["soft"] > limit["hard"]:
             raise SpecError(path, f"soft limit {limit['soft']} is above the hard limit {limit['hard']}")
-
-
-def _check_capabilities(process: Process, warn: list[str]) -> None:
-    sets: Iterable[object] = process.get("capabilities", {}).values()
-    unknown = {name for names in sets if isinstance(names, list) for name in names}.difference(schema.CAPABILITIES)
-    if unknown:
-        warn.append(f"process.capabilities: ignoring unknown capabilities: {', '.join(sorted(map(str, unknown)))}")
 
 
 def _check_namespaces(view: View) -> None:
@@ -154,8 +146,7 @@ def _check_mappings(view: View) -> None:
         if view.rootless and "user" not in view.added:
             raise SpecError("linux.namespaces", "rootless container requires user namespaces")
     elif view.spaces["user"]:
-        if uids or gids:
-            view.warn.append("linux.uidMappings: both a user namespace path and mappings are given; they must agree")
+        # Podman gives mappings beside the path: those of the namespace.
         return
     elif not uids and not gids and "user" not in view.added:
         problem = "user namespaces enabled, but no namespace path to join nor mappings to apply specified"

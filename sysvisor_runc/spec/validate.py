@@ -64,10 +64,10 @@ def validate(
     return spec
 
 
-def validate_process(value: object, warn: list[str] | None = None) -> Process:
+def validate_process(value: object) -> Process:
     """Like `validate`, for a process alone, as `exec --process` reads it; paths begin with `process`."""
     process: Process = check(value, PROCESS, "process")  # type: ignore[assignment]  # checked to be one
-    rules.check_process(process, [] if warn is None else warn)
+    rules.check_process(process)
     return process
 
 

@@ -28,7 +28,9 @@ HERE = pathlib.Path(__file__).parent
 def main() -> int:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fs", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; all without any")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; all without any"
+    )
     parts = parser.parse_args().parts or list(PARTS)
     if os.geteuid() != 0 or not shutil.which("lxcfs") or not shutil.which("gcc"):
         print("bench of sysvisor-fs: left out, it needs root, lxcfs and gcc (make deps)")
@@ -46,10 +48,13 @@ def main() -> int:
             _compare(directory, template, parts, progress)
         if "loop" in parts:
             _print(fs_loop.compare(directory / "loops", template, progress), progress)
-    except RuntimeError as problem:
+    except (RuntimeError, AssertionError) as problem:
         progress.end()
         print(f"bench of sysvisor-fs: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        progress.end()
+        return 130
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return 0

@@ -177,6 +177,21 @@ VALUES: dict[str, tuple[Change, str]] = {
 TOLERATED = {"unknown capability"}
 
 
+ODD: dict[str, tuple[Change, str]] = {
+    "relative mount": (lambda b: add_mounts(b, {"destination": "data", "type": "tmpfs"}), "is not absolute"),
+    "kernel memory": (lambda b: b.linux.update(resources={"memory": {"kernel": 1 << 30}}), "settings are ignored"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_values(any_runtime: Runtime, bundle: Bundle, name: str) -> None:
+    """What is taken in another sense than it may have been meant is told, and the container runs."""
+    change, words = ODD[name]
+    change(bundle)
+    result = any_runtime("run", "--bundle", bundle.run("/bin/true").path, any_runtime.id())
+    assert [words in line for line in result.stderr.splitlines()].count(True) == 1, repr(result)
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_values(any_runtime: Runtime, bundle: Bundle, name: str) -> None:
     """The place in the configuration or the thing itself is named."""
@@ -228,6 +243,19 @@ def test_huge_arguments(any_runtime: Runtime, bundle: Bundle) -> None:
     process = any_runtime.directory / "process.json"
     process.write_text(json.dumps({"args": ["/bin/true", "x" * (1 << 20)], "cwd": "/"}))
     check_refused(any_runtime("exec", "--process", process, name, check=False), "argument list too long", 255)
+
+
+def test_flags_of_exec(any_runtime: Runtime, bundle: Bundle) -> None:
+    """Whatever names nothing is told, and the container runs on."""
+    name = any_runtime.id()
+    any_runtime("run", "-d", "--bundle", bundle.run("/bin/sleep", "100").path, name)
+    for flag, value, words in (
+        ("--cwd", "tmp", "Cwd must be an absolute path, not 'tmp'"),
+        ("--cgroup", "nowhere", "nowhere: no such file or directory \\(--cgroup must name a cgroup that is there"),
+        ("--env", "A", "expected NAME=VALUE"),
+    ):
+        check_refused(any_runtime("exec", flag, value, name, "/bin/true", check=False), words, 255)
+    any_runtime("exec", "--cwd", "/tmp", name, "/bin/true")
 
 
 # ---- bundles and places

@@ -99,24 +99,27 @@ def test_killed_every_200_ms_nobody_notices(
     kinds = ["read"] * READERS + ["write"] * WRITERS
     processes = [load(daemon, kind, number) for number, kind in enumerate(kinds)]
     (fd,) = daemon.trees("c0", "identity")
-    watch, victims, kills, end = Watch(), [victim(fd)], 0, time.monotonic() + SECONDS
+    watch, victims, ends = Watch(), [victim(fd)], []
+    kills, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end:
         for _ in range(4):
             time.sleep(0.05)
             watch.look([process.pid for process in processes] + [process.pid for process in victims])
         kills += bool(daemon.kill())
         victims[-1].kill()
-        victims.append(victim(fd))
+        ends += [one.returncode for one in victims if one.poll() is not None]
+        victims = [*(one for one in victims if one.returncode is None), victim(fd)]
     os.close(fd)
     victims[-1].kill()
     reports = [json.loads(process.communicate(timeout=STALL)[0]) for process in processes]
-    assert [one.wait(STALL) for one in victims] == [-signal.SIGKILL] * len(victims)
+    ends += [one.wait(STALL) for one in victims]
+    assert set(ends) == {-signal.SIGKILL}
     assert watch.worst < STALL
     assert [report["wrong"] for report in reports if report["count"]] == []
-    assert kills > SECONDS
+    assert kills > SECONDS / 2
     turns, worst = sum(report["turns"] for report in reports), max(report["worst"] for report in reports)
     told = f"{recovery}: {kills} kills, {turns} accesses, worst stall {worst * 1e3:.0f} ms, "
-    told += f"{len(victims)} readers killed, longest uninterruptible sleep {watch.worst * 1e3:.0f} ms"
+    told += f"{len(ends)} readers killed, longest uninterruptible sleep {watch.worst * 1e3:.0f} ms"
     record_property("survival", told)
     print(told)
 

@@ -4,6 +4,7 @@ The user, with subordinate ids, exists only in the private mount namespace that 
 """
 
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -171,12 +172,12 @@ def delegated(user_runtime: Runtime) -> Iterator[dict[str, pathlib.Path]]:
         own = pathlib.Path(hierarchy.own, f"delegated-{user_runtime.token}")
         if not own.exists():
             own.mkdir()
-            for file in (own, own / "cgroup.procs", own / "tasks", own / "cgroup.subtree_control"):
-                if file.exists():
-                    os.chown(file, UID, UID)
-            for file in ("cpuset.cpus", "cpuset.mems"):
-                if (own / file).exists() and not (own / file).read_text().strip():
-                    (own / file).write_text((own.parent / file).read_text())
+            for name in ("", "cgroup.procs", "tasks", "cgroup.subtree_control"):
+                if (own / name).exists():
+                    os.chown(own / name, UID, UID)
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if (own / name).exists() and not (own / name).read_text().strip():
+                    (own / name).write_text((own.parent / name).read_text())
         made[controller] = own
     wrapper = user_runtime.directory / "as-user"
     joins = "".join(f"echo $$ >{own}/cgroup.procs\n" for own in {*made.values()})
@@ -184,7 +185,7 @@ def delegated(user_runtime: Runtime) -> Iterator[dict[str, pathlib.Path]]:
     yield made
     user_runtime.clean()
     for own in {*made.values()}:
-        wait_until(lambda path=own: _removed(path), 30, f"an end of {own}")
+        wait_until(functools.partial(_removed, own), 30, f"an end of {own}")
 
 
 def _removed(cgroup: pathlib.Path) -> bool:

@@ -61,7 +61,7 @@ def codes(channel: grpc.Channel) -> dict[str, object]:
     """Every name, every code."""
     found: dict[str, object] = {}
 
-    def call(method: str, service: str = SERVICES[0], **fields: object) -> str:
+    def call(method: str, service: str = SERVICES[0], /, **fields: object) -> str:
         stub = channel.unary_unary(
             f"/{service}/{method}",
             request_serializer=ContainerData.SerializeToString,

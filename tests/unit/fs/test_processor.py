@@ -14,6 +14,7 @@ from sysvisor_fs.node import Container
 from sysvisor_fs.nodes import processor
 from sysvisor_fs.nodes.processor import Cpuinfo, Loadavg, Stat, Uptime
 from sysvisor_fs.views import cpu, load
+from sysvisor_fs.views.hierarchy import bounding
 from tests.support import fs_cgroup as cg
 
 CPUINFO = b"".join(
@@ -64,6 +65,25 @@ def test_cpu_lists_round_trip(cpus: set[int]) -> None:
     """What is written as a list is read as the same."""
     numbers = tuple(sorted(cpus))
     assert cpu.parse_list(cpu.format_list(numbers)) == numbers
+
+
+@pytest.mark.parametrize(("file", "counts"), [("release_agent", False), ("cgroup.controllers", False), ("", True)])
+def test_root_of_a_hierarchy_limits_nothing(tmp_path: pathlib.Path, file: str, counts: bool) -> None:
+    """The kernel's own root, of v1 or v2, is not asked; the top of a part that is mounted here is."""
+    below = cg.make(tmp_path / "", "top/a")
+    if file:
+        (below.parent / file).touch()
+    assert bounding(str(below)) == (str(below), *([str(below.parent)] if counts else []))
+
+
+def test_changed_limits_show_at_the_next_reading(tmp_path: pathlib.Path) -> None:
+    """What is kept of earlier readings is never an earlier answer."""
+    container = v2(tmp_path, cpus="0-3")
+    seen = []
+    for cpus, quota in (("0-3", "max 100000"), ("0", "max 100000"), ("0-3", "200000 100000"), ("0-3", "max 100000")):
+        cg.write(tmp_path / "a/b", cpuset__cpus__effective=cpus, cpu__max=quota)
+        seen.append((len(cpu.visible(container)), Stat().read(container, cg.NOBODY).count(b"\ncpu")))
+    assert seen == [(4, 4), (1, 1), (2, 2), (4, 4)]
 
 
 def test_cpuinfo_is_renumbered() -> None:
