@@ -6,6 +6,7 @@ for tracebacks and for an interpreter of another version, which simply does not 
 
 import argparse
 import ast
+import hashlib
 import importlib.util
 import marshal
 import os
@@ -40,7 +41,7 @@ from _frozen_importlib_external import MAGIC_NUMBER
 LIBRARY = {library!r}
 sys.path.append(LIBRARY)
 try:
-    with open(f"{{LIBRARY}}/code-{{MAGIC_NUMBER[:2].hex()}}", "rb", 0) as file:
+    with open(f"{{LIBRARY}}/code-{{MAGIC_NUMBER[:2].hex()}}-{digest}", "rb", 0) as file:
         from marshal import loads
         if "--debug" not in sys.argv:
             light, loader, index, groups = loads(file.read({head}))
@@ -98,8 +99,12 @@ def lazily_imported(trees: list[ast.Module]) -> set[str]:
     return found
 
 
-def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
-    """Compile what is below `library` into the archive; the size of its head. `shown` is what tracebacks call it."""
+def write_archive(python: str, library: pathlib.Path, shown: str) -> tuple[int, str]:
+    """Compile what is below `library` into the archive: the size of its head, and the digest that is in its name.
+
+    `shown` is what tracebacks call the library. The digest keeps a supervisor of before from reading another archive
+    than its own when it needs one more module.
+    """
     sources = {
         sys.intern(module_name(path.relative_to(library))): path for path in sorted((library / PACKAGE).rglob("*.py"))
     }
@@ -122,8 +127,9 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> int:
     groups = {name: needed for name, needed in groups.items() if needed}
     head = _head(index, groups, shown)
     magic = importlib.util.MAGIC_NUMBER[:2].hex()
-    (library / f"code-{magic}").write_bytes(head + body)
-    return len(head)
+    digest = hashlib.blake2b(head + body, digest_size=4).hexdigest()
+    (library / f"code-{magic}-{digest}").write_bytes(head + body)
+    return len(head), digest
 
 
 def _head(index: Index, groups: dict[str, list[str]], shown: str) -> bytes:
@@ -139,8 +145,9 @@ def _head(index: Index, groups: dict[str, list[str]], shown: str) -> bytes:
 
 
 def install(options: argparse.Namespace) -> None:
-    """Copy, generate, compile. Replaces the library of an earlier version as a whole."""
+    """Copy, generate, compile. Replaces the library of an earlier version, but for its archive: it may be in use."""
     destination = pathlib.Path(f"{options.destdir}{options.library}")
+    in_use = last_archive(destination)
     shutil.rmtree(destination, ignore_errors=True)
     for package in options.packages:
         shutil.copytree(
@@ -149,13 +156,21 @@ def install(options: argparse.Namespace) -> None:
     build = destination / PACKAGE / "_build.py"
     command = [sys.executable, str(SOURCE / "tools/buildinfo.py"), "--tags", options.tags, str(build)]
     subprocess.run(command, check=True, cwd=SOURCE, stdout=subprocess.DEVNULL)
-    head = write_archive(options.python, destination, options.library)
-    text = PROGRAM.format(python=options.python, library=options.library, head=head)
+    for name, code in in_use.items():
+        (destination / name).write_bytes(code)
+    head, digest = write_archive(options.python, destination, options.library)
+    text = PROGRAM.format(python=options.python, library=options.library, head=head, digest=digest)
     put_program(pathlib.Path(f"{options.destdir}{options.program}"), text)
     if options.daemon:
         compile_beside(options.python, destination, options.library)
         text = DAEMON.format(python=options.python, library=options.library)
         put_program(pathlib.Path(f"{options.destdir}{options.daemon}"), text)
+
+
+def last_archive(library: pathlib.Path) -> dict[str, bytes]:
+    """The newest archive of an installation, by its name, if there is one."""
+    found = sorted(library.glob("code-*"), key=lambda path: path.stat().st_mtime)
+    return {path.name: path.read_bytes() for path in found[-1:]}
 
 
 def put_program(path: pathlib.Path, text: str) -> None:

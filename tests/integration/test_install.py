@@ -105,6 +105,23 @@ def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime
         hidden.rename(archive)
 
 
+def test_what_runs_goes_on_with_its_own_code(tmp_path: pathlib.Path) -> None:
+    """A program of before finds every module as it was after another installation in its place; the one before goes."""
+    make("install", f"PREFIX={tmp_path}", "BUILDTAGS=seccomp")
+    program, archives = tmp_path / "sbin/sysvisor-runc", tmp_path / "lib/sysvisor-runc"
+    before = program.read_text()
+    first = {path.name for path in archives.glob("code-*")}
+    make("install", f"PREFIX={tmp_path}", "BUILDTAGS=apparmor")
+    old = subprocess.check_output(["/usr/bin/python3", "-SI", "-c", before, "--version"], text=True)
+    assert "features: seccomp\n" in old
+    assert "apparmor" in subprocess.check_output([program, "--version"], text=True)
+    second = {path.name for path in archives.glob("code-*")}
+    assert len(first) == 1 and len(second) == 2 and first < second
+    make("install", f"PREFIX={tmp_path}", "BUILDTAGS=seccomp apparmor")
+    third = {path.name for path in archives.glob("code-*")}
+    assert len(third) == 2 and not first & third
+
+
 LIGHT_OS = """
 exec(compile(open({path!r}).read(), "archive_os", "exec"), {{"__name__": "os"}})
 import sys, os
