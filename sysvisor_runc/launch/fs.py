@@ -208,10 +208,16 @@ class FsLaunch:
             self._link.drain()
         if self._link.refusal == "ALREADY_EXISTS":
             return  # another container has that id, in another state root
-        if self._closed:
-            fsend.unregister(self.record, self._id, self._root, self._serve)
-        else:
-            self._link.call(self._request("unregister"))
+        if not self._closed:
+            try:
+                self._link.call(self._request("unregister"))
+            except LaunchError:
+                if not self._link.gone:
+                    raise
+            else:
+                return
+        # Whoever made the calls was killed, or has left; with nobody to tell the daemon the id would be taken for ever.
+        fsend.unregister(self.record, self._id, self._root, self._serve)
 
 
 def _start(directory: str, program: str) -> _socket.socket:

@@ -11,10 +11,6 @@ import os
 from sysvisor_runc.contract import names
 from sysvisor_runc.errors import LaunchError, reason
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from sysvisor_runc.errors import SysvisorError
-
 _PATIENCE = int(names.DEADLINE).to_bytes(8, "little") + bytes(8)  # struct timeval
 _ANSWER_MAX = 1 << 20
 _FDS_MAX = 253  # SCM_MAX_FD
@@ -70,7 +66,7 @@ def ask(link: _socket.socket, request: dict[str, object]) -> tuple[dict[str, obj
     return answer, fds
 
 
-def failure(text: str) -> SysvisorError:
+def failure(text: str) -> LaunchError:
     """What went wrong with the daemon, and how to do without."""
     hint = f"see {run_dir()}/{names.LOG_FILE}, or do without: --no-sysvisor-fs"
     return LaunchError(f"sysvisor-fs: {text}", hint=hint)

@@ -40,9 +40,10 @@ class Link:
     Attributes:
         agent: the pid of an agent of ours, 0 where it is the supervisor's.
         refusal: the status code of the last call that failed.
+        gone: there is nobody at the other end any more.
     """
 
-    __slots__ = ("_buffer", "_given_up", "_serve", "_socket", "_waiting", "agent", "refusal")
+    __slots__ = ("_buffer", "_given_up", "_serve", "_socket", "_waiting", "agent", "gone", "refusal")
 
     def __init__(self, link: _socket.socket, serve: Serve | None, agent: int = 0) -> None:
         self._socket = link
@@ -52,6 +53,7 @@ class Link:
         self._waiting: list[dict[str, object]] = []
         self.agent = agent
         self.refusal = ""
+        self.gone = False
 
     def send(self, request: dict[str, object]) -> None:
         """Send a request; `receive` gives the answer.
@@ -68,7 +70,11 @@ class Link:
         try:
             self._socket.sendall(dumps({"op": "fs", **request, **more}).encode() + b"\n")
         except OSError:
-            raise failure("whoever makes its calls has ended unexpectedly") from None
+            raise self._vanished() from None
+
+    def _vanished(self) -> LaunchError:
+        self.gone = True
+        return failure("whoever makes its calls has ended unexpectedly")
 
     def receive(self) -> dict[str, object]:
         """The answer to the oldest request that has none yet.
@@ -81,9 +87,12 @@ class Link:
             if not wait_readable(self._socket.fileno(), None if self.agent else DEADLINE):
                 self._give_up()
                 continue
-            part = self._socket.recv(_CHUNK)
+            try:
+                part = self._socket.recv(_CHUNK)
+            except ConnectionResetError:  # it was killed before it has read all of ours
+                part = b""
             if not part:
-                raise failure("whoever makes its calls has ended unexpectedly")
+                raise self._vanished()
             self._buffer += part
         line, _, self._buffer = self._buffer.partition(b"\n")
         self._waiting.pop(0)

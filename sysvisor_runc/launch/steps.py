@@ -1,6 +1,7 @@
-"""The named steps of a launch, where a fault can be injected: `SYSVISOR_RUNC_FAULT=fail:STEP` or `kill:STEP`.
+"""The named steps of a launch, where a fault can be injected: `SYSVISOR_RUNC_FAULT=ACTION:STEP`.
 
-The tests fail and kill a launch at each of them in turn. Imports errors only.
+The tests fail and kill a launch at each of them in turn, and stop it there to do something to others. Imports errors
+only.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SIGKILL = 9
+_SIGKILL, _SIGSTOP = 9, 19
 FAULT = os.environ.get("SYSVISOR_RUNC_FAULT", "")
 
 
@@ -78,6 +79,9 @@ def reached(step: str) -> None:
         return
     if action == "kill":
         os.kill(os.getpid(), _SIGKILL)
+    if action == "stop":
+        os.kill(os.getpid(), _SIGSTOP)
+        return
     raise LaunchError(f"fault injected at step {step!r}")
 
 

@@ -134,6 +134,42 @@ def test_killed_launch_leaves_no_registration(
     wait_until(lambda: daemon.served() == [], 20, "an empty registry")
 
 
+def callers(command: int) -> list[int]:
+    """The forks of a stopped launch that make its calls: the container's init is in a pid namespace of its own."""
+    children = pathlib.Path(f"/proc/{command}/task/{command}/children").read_text().split()
+    return [int(child) for child in children if looks(int(child)) == looks(command)]
+
+
+def looks(pid: int) -> tuple[bytes, str]:
+    """Command line and pid namespace of a process."""
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), os.readlink(f"/proc/{pid}/ns/pid")
+
+
+def test_killed_caller_leaves_no_registration(
+    fs_runtime: Runtime, daemon: OwnDaemon, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who makes the calls may be killed, by the OOM killer say: the launch fails, and its id is free again."""
+    name = fs_runtime.id()
+    bundle.run("/bin/true").save()
+    monkeypatch.setenv("SYSVISOR_RUNC_FAULT", "stop:fs-trees")
+    launch = fs_runtime.start_background("run", "--bundle", bundle.path, name)
+    wait_until(lambda: state_of(launch.process.pid) == "T", 60, "a stopped launch")
+    [caller] = callers(launch.process.pid)
+    os.kill(caller, signal.SIGKILL)
+    os.kill(launch.process.pid, signal.SIGCONT)
+    failed = launch.wait(60)
+    assert failed.returncode == 1
+    assert "whoever makes its calls has ended unexpectedly" in failed.stderr
+    assert (fs_runtime.ids(), daemon.served()) == ([], [])
+    monkeypatch.delenv("SYSVISOR_RUNC_FAULT")
+    fs_runtime("run", "--bundle", bundle.path, name)
+
+
+def state_of(pid: int) -> str:
+    """The letter of a process's state."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_same_id_in_two_state_roots(
     fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, workplace: pathlib.Path
 ) -> None:
