@@ -162,7 +162,8 @@ def _answering(
         try:
             call(data)
         except AlreadyRegistered as error:
-            code, problem = grpc.StatusCode.ALREADY_EXISTS, str(error)
+            problem = f"{error} is registered already; is there a container of that name under another --root?"
+            code = grpc.StatusCode.ALREADY_EXISTS
         except (NotRegistered, ProcessLookupError) as error:
             code, problem = grpc.StatusCode.NOT_FOUND, str(error)
         except ValueError as error:
