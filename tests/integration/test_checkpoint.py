@@ -15,6 +15,8 @@ from tests.support.leaks import mounts
 from tests.support.runtime import Runtime, wait_until
 from tests.support.terminal import ConsoleSocket
 
+pytestmark = pytest.mark.timeout(400)  # the first one fetches a Debian where there is none yet
+
 Words = list[str | os.PathLike[str]]
 
 

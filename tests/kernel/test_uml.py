@@ -65,6 +65,13 @@ def test_supervisor_service(select: str, tmp_path: pathlib.Path) -> None:
     assert " skipped" not in text
 
 
+def test_systemd_user(tmp_path: pathlib.Path) -> None:
+    """An ordinary user's containers in scopes and delegated cgroups of `systemd --user`."""
+    boot = "systemctl start basic.target systemd-journald.service"
+    text = run(tmp_path, "v2", "systemd_user", prepare=boot, systemd=True)
+    assert " skipped" not in text
+
+
 def test_fs_service(tmp_path: pathlib.Path) -> None:
     """sysvisor-fs as a service, on a kernel whose FUSE is a module."""
     boot = "systemctl start basic.target systemd-journald.service"
