@@ -6,6 +6,7 @@ import os
 
 from sysvisor_runc.cli.checkpoint import take_common
 from sysvisor_runc.cli.create import request_for
+from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.criu.restore import RestoreOptions, restore
 from sysvisor_runc.launch import destroy
@@ -34,6 +35,7 @@ def run(options: Options) -> int:
     hold_back()
     with UndoStack() as undo:
         restored = restore(request, undo, _wanted(options))
+        publish(options, "start", {"pid": restored.child.pid, "restored": True}, [restored.child.pidfd])
         if request.detached:
             undo.keep()
             restored.entry.close()

@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.support.bundle import Bundle
 from tests.support.criu import COUNTER, count, counts_on, images, start_counter
 from tests.support.leaks import mounts
 from tests.support.runtime import Runtime, wait_until
+from tests.support.supervised import events
 from tests.support.terminal import ConsoleSocket
 
 pytestmark = pytest.mark.timeout(400)  # the first one fetches a Debian where there is none yet
@@ -58,6 +60,26 @@ def test_a_program_goes_on(any_criu: Runtime, bundle: Bundle) -> None:
     assert state["status"] == "running"
     assert int(pid_file.read_text()) == state["pid"]
     assert any_criu("exec", name, "cat", "/proc/1/comm").stdout == "sh\n"
+
+
+def test_it_is_told_of(plain_criu: Runtime, bundle: Bundle) -> None:
+    """A supervisor publishes that a container runs again, and how it ends then."""
+    name = start_counter(plain_criu, bundle)
+    watching = plain_criu.start_background("events", "--all", "--since", "0")
+    # From here on it stays, since somebody watches.
+    wait_until(lambda: watching.stdout, 20, "the first event")
+    plain_criu("checkpoint", "--image-path", images(plain_criu), name)
+    plain_criu("restore", "--detach", "--image-path", images(plain_criu), "--bundle", bundle.path, name)
+    pid = plain_criu.state(name)["pid"]
+    plain_criu("kill", name, "KILL")
+
+    def told() -> list[dict[str, Any]]:
+        mine = [event for event in events(plain_criu) if event["id"] == name]
+        again = [index for index, event in enumerate(mine) if event["data"].get("restored")]
+        return mine[again[0] :] if again else []
+
+    wait_until(lambda: any(event["type"] == "exit" for event in told()), 20, "an exit after the restoration")
+    assert (told()[0]["type"], told()[0]["data"]["pid"]) == ("start", pid)
 
 
 def test_it_may_run_on(any_criu: Runtime, bundle: Bundle) -> None:
