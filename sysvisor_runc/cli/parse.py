@@ -269,8 +269,10 @@ def _hint_for_verb(verb: str) -> str:
 
 
 def _hint_for_flag(name: str, verb: str) -> str:
-    from sysvisor_runc.cli.suggest import nearest
+    from sysvisor_runc.cli.suggest import nearest, of_engines
 
+    if engines := of_engines(name, verb):
+        return engines
     flags = (*COMMANDS[verb][5], *GLOBALS) if verb else GLOBALS
     match = nearest(name, [flag[0] for flag in flags if flag[5]])
     return f"did you mean --{match}?" if match else see_help(verb)

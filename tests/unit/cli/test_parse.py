@@ -159,6 +159,20 @@ def test_unknown_commands_have_runc_s_words_and_code() -> None:
 
 
 @pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (("run", "-it", "x"), "process.terminal in config.json"),
+        (("exec", "-i", "x", "sh"), "standard input is always passed on"),
+        (("run", "--rm", "x"), "removes the container by itself"),
+        (("state", "--rm", "x"), "sysvisor-runc state --help"),
+    ],
+)
+def test_flags_of_engines_have_a_hint(argv: tuple[str, ...], hint: str) -> None:
+    """Whoever comes from an engine is told what does the same here."""
+    assert hint in (failure(*argv).hint or "")
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
         (("state", "--bogus", "x"), "flag provided but not defined: --bogus"),
