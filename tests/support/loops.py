@@ -1,10 +1,12 @@
 """The event loops that everything on a loop is tested with."""
 
 import importlib.util
+from collections.abc import Callable, Coroutine
 
 import pytest
 
 LOOPS = ("asyncio", "uvloop")
+Run = Callable[[Coroutine[object, object, None]], None]
 
 
 def require(name: str) -> None:

@@ -6,24 +6,14 @@ import pathlib
 import pty
 import threading
 import tty
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from sysvisor_runc.aio import loop as loops
 from sysvisor_runc.aio.console import BOUND, LEFT_BEHIND, Pump, Stream, hold_open, pollable
-from tests.support.loops import LOOPS, require
+from tests.support.loops import Run
 
 PIPE = 64 * 1024  # what a pipe holds
-Run = Callable[[Coroutine[object, object, None]], None]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on each of the loops."""
-    name: str = request.param
-    require(name)
-    return lambda main: loops.run(main, prefer=name)
 
 
 @pytest.fixture

@@ -9,20 +9,9 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from sysvisor_runc.aio import loop as loops
 from sysvisor_runc.aio.control import BACKLOG_MAX, Call, ControlServer, Refusal
 from sysvisor_runc.launch import tell as client
-from tests.support.loops import LOOPS, require
-
-Run = Callable[[Coroutine[object, object, None]], None]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on each of the loops."""
-    name: str = request.param
-    require(name)
-    return lambda main: loops.run(main, prefer=name)
+from tests.support.loops import Run
 
 
 @pytest.fixture

@@ -3,24 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
 
-import pytest
-
-from sysvisor_runc.aio import loop as loops
 from sysvisor_runc.aio.exits import ExitWatch, wait_status
 from sysvisor_runc.state.process import start_time
-from tests.support.loops import LOOPS, require
-
-Run = Callable[[Coroutine[object, object, None]], None]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on each of the loops."""
-    name: str = request.param
-    require(name)
-    return lambda main: loops.run(main, prefer=name)
+from tests.support.loops import Run
 
 
 def child(code: int | None = None) -> tuple[int, int]:

@@ -3,26 +3,15 @@
 import _socket
 import asyncio
 import pathlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 import pytest
 
-from sysvisor_runc.aio import loop as loops
 from sysvisor_runc.aio.control import ControlServer
 from sysvisor_runc.aio.feed import handlers
 from sysvisor_runc.aio.journal import Journal
 from sysvisor_runc.launch import tell as client
-from tests.support.loops import LOOPS, require
-
-Run = Callable[[Coroutine[object, object, None]], None]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on each of the loops."""
-    name: str = request.param
-    require(name)
-    return lambda main: loops.run(main, prefer=name)
+from tests.support.loops import Run
 
 
 @pytest.fixture

@@ -5,24 +5,14 @@ import os
 import pathlib
 import subprocess
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from sysvisor_runc.aio import loop as loops
 from sysvisor_runc.aio.journal import Journal, Subscription, kept
-from tests.support.loops import LOOPS, require
+from tests.support.loops import Run
 
 Event = dict[str, object]
-Run = Callable[[Coroutine[object, object, None]], None]
-
-
-@pytest.fixture(params=LOOPS)
-def on_loop(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on each loop that is installed."""
-    name: str = request.param
-    require(name)
-    return lambda main: loops.run(main, prefer=name)
 
 
 async def take(subscription: Subscription, count: int) -> list[Event]:
@@ -33,7 +23,7 @@ def seqs(events: list[Event]) -> list[object]:
     return [event.get("seq") for event in events]
 
 
-def test_an_event_has_its_number_time_and_data(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_an_event_has_its_number_time_and_data(run: Run, tmp_path: pathlib.Path) -> None:
     """What is published is what a subscriber gets, in order and numbered from 1."""
 
     async def main() -> None:
@@ -48,10 +38,10 @@ def test_an_event_has_its_number_time_and_data(on_loop: Run, tmp_path: pathlib.P
         assert second["type"] == "exit"
         journal.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_the_clock_jumps(on_loop: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_jumps(run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set back or forth, it changes the times that events bear, and neither their order nor what `since` means."""
     days = iter((0, 9, -9, 3, -3))
     true = time.time_ns()
@@ -73,10 +63,10 @@ def test_the_clock_jumps(on_loop: Run, tmp_path: pathlib.Path, monkeypatch: pyte
         assert seqs(await take(again.subscribe(since=0), 5)) == [1, 2, 3, 4, 5]
         again.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_numbers_go_on_after_a_restart(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_numbers_go_on_after_a_restart(run: Run, tmp_path: pathlib.Path) -> None:
     """A new journal in the same directory continues the sequence, and tells what the old one kept."""
 
     async def main() -> None:
@@ -90,10 +80,10 @@ def test_numbers_go_on_after_a_restart(on_loop: Run, tmp_path: pathlib.Path) -> 
         second.close()
         first.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_a_late_reader_goes_from_old_to_new_without_a_gap(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_a_late_reader_goes_from_old_to_new_without_a_gap(run: Run, tmp_path: pathlib.Path) -> None:
     """While it reads old events, new ones come, files are put aside, and none is missed or told twice."""
 
     async def main() -> None:
@@ -110,10 +100,10 @@ def test_a_late_reader_goes_from_old_to_new_without_a_gap(on_loop: Run, tmp_path
         assert seqs(told) == list(range(1, 4001))
         journal.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_only_the_wanted_containers_are_told(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_only_the_wanted_containers_are_told(run: Run, tmp_path: pathlib.Path) -> None:
     """A filter holds for old events as for new ones."""
 
     async def main() -> None:
@@ -129,10 +119,10 @@ def test_only_the_wanted_containers_are_told(on_loop: Run, tmp_path: pathlib.Pat
         assert (await asyncio.wait_for(task, 20))["seq"] == 5
         journal.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_a_slow_reader_is_told_how_many_it_missed(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_a_slow_reader_is_told_how_many_it_missed(run: Run, tmp_path: pathlib.Path) -> None:
     """Its queue is bounded; the gap stands where it is, and what comes afterwards is told again."""
 
     async def main() -> None:
@@ -150,10 +140,10 @@ def test_a_slow_reader_is_told_how_many_it_missed(on_loop: Run, tmp_path: pathli
         assert seqs(await take(journal.subscribe(since=10), 16)) == list(range(11, 27))
         journal.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_the_files_are_bounded_and_what_is_gone_is_counted(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_the_files_are_bounded_and_what_is_gone_is_counted(run: Run, tmp_path: pathlib.Path) -> None:
     """Two files of the bound's size are all there is on disk; who asks for more is told how many are missing."""
 
     async def main() -> None:
@@ -166,10 +156,10 @@ def test_the_files_are_bounded_and_what_is_gone_is_counted(on_loop: Run, tmp_pat
         assert gap["count"] == first["seq"] - 1  # type: ignore[operator]
         journal.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_what_is_kept_can_be_read_without_a_writer(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_what_is_kept_can_be_read_without_a_writer(run: Run, tmp_path: pathlib.Path) -> None:
     """As a subscription would tell it: gaps, filters, and numbers of another journal included."""
 
     async def told(journal: Journal, since: int, ids: set[str] | None) -> list[Event]:
@@ -184,10 +174,10 @@ def test_what_is_kept_can_be_read_without_a_writer(on_loop: Run, tmp_path: pathl
             assert list(kept(str(tmp_path), since, ids)) == await told(journal, since, ids)
         journal.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_a_number_that_is_yet_to_come_means_another_journal(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_a_number_that_is_yet_to_come_means_another_journal(run: Run, tmp_path: pathlib.Path) -> None:
     """After the loss of the state root a reader with an old number gets the new events all the same."""
 
     async def main() -> None:
@@ -196,10 +186,10 @@ def test_a_number_that_is_yet_to_come_means_another_journal(on_loop: Run, tmp_pa
         assert seqs(await take(journal.subscribe(since=500), 1)) == [1]
         journal.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_a_line_cut_short_by_a_crash_is_cut_off(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_a_line_cut_short_by_a_crash_is_cut_off(run: Run, tmp_path: pathlib.Path) -> None:
     """Half a line at the end, or damage in the middle, costs that line only."""
 
     async def main() -> None:
@@ -214,10 +204,10 @@ def test_a_line_cut_short_by_a_crash_is_cut_off(on_loop: Run, tmp_path: pathlib.
         assert seqs(await take(journal.subscribe(since=0), 2)) == [1, 2]
         journal.close()
 
-    on_loop(main())
+    run(main())
 
 
-def test_closing_ends_the_subscriptions(on_loop: Run, tmp_path: pathlib.Path) -> None:
+def test_closing_ends_the_subscriptions(run: Run, tmp_path: pathlib.Path) -> None:
     """What is queued is still told, then iteration stops; no descriptor stays open."""
 
     async def main() -> None:
@@ -230,7 +220,7 @@ def test_closing_ends_the_subscriptions(on_loop: Run, tmp_path: pathlib.Path) ->
         assert [event["seq"] async for event in live] == [1]
         assert set(os.listdir("/proc/self/fd")) == before
 
-    on_loop(main())
+    run(main())
 
 
 @pytest.fixture
@@ -246,7 +236,7 @@ def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @pytest.mark.root
-def test_a_full_disk_costs_the_record_and_nothing_else(on_loop: Run, small_disk: pathlib.Path) -> None:
+def test_a_full_disk_costs_the_record_and_nothing_else(run: Run, small_disk: pathlib.Path) -> None:
     """Subscribers get every event, the numbers go on, a restart repeats none, and room found later is used again."""
 
     async def main() -> None:
@@ -265,4 +255,4 @@ def test_a_full_disk_costs_the_record_and_nothing_else(on_loop: Run, small_disk:
         assert (gap["count"], event["seq"]) == (301, 302)
         journal.close()
 
-    on_loop(main())
+    run(main())

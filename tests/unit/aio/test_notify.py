@@ -3,24 +3,13 @@
 import asyncio
 import os
 import pathlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from sysvisor_runc.aio import loop as loops
 from sysvisor_runc.aio.notify import ServiceManager, stored_name
-from tests.support.loops import LOOPS, require
+from tests.support.loops import Run
 from tests.support.notified import Manager
-
-Run = Callable[[Coroutine[object, object, None]], None]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on each of the loops."""
-    name: str = request.param
-    require(name)
-    return lambda main: loops.run(main, prefer=name)
 
 
 @pytest.fixture
