@@ -11,6 +11,7 @@ import os
 from sysvisor_runc import log
 from sysvisor_runc.cgroup.layout import detect
 from sysvisor_runc.errors import SysvisorError
+from sysvisor_runc.kernel.file import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def come_back(root: str) -> None:
         try:
             if hierarchy.own == path:
                 alone = len(os.listdir("/proc/self/task")) == 1
-                _write(_members(hierarchy.mountpoint) if alone else f"{hierarchy.mountpoint}/cgroup.procs", "0")
+                write(_members(hierarchy.mountpoint) if alone else f"{hierarchy.mountpoint}/cgroup.procs", "0")
             os.rmdir(path)
         except OSError as error:
             log.debug(f"leave {path}: {error}")
@@ -80,22 +81,14 @@ def _enter(hierarchy: Hierarchy, path: str) -> None:
         # Empty at first, and then nobody gets in (cpusets(7)).
         for file in ("cpuset.cpus", "cpuset.mems"):
             with open(f"{hierarchy.mountpoint}/{file}", encoding="ascii") as above:
-                _write(f"{path}/{file}", above.read().strip())
-    _write(_members(path), "0")
+                write(f"{path}/{file}", above.read().strip())
+    write(_members(path), "0")
 
 
 def _members(path: str) -> str:
     """The file to join by: on v1 the one that moves a single thread, which takes no lock of the whole machine."""
     tasks = f"{path}/tasks"
     return tasks if os.path.exists(tasks) else f"{path}/cgroup.procs"
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 def _enter_scope(name: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from sysvisor_runc.cgroup.file import read, read_if_there, write
+from sysvisor_runc.cgroup.file import read, read_if_there
 from sysvisor_runc.errors import CgroupError
+from sysvisor_runc.kernel.file import write
 
 
 def pass_down(path: str, top: str) -> None:

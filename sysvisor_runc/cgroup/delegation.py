@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.cgroup.file import GONE, failure, read_if_there, write
+from sysvisor_runc.cgroup.file import GONE, failure, read_if_there
 from sysvisor_runc.cgroup.layout import UNIFIED
 from sysvisor_runc.cgroup.manager import LEAF_V1, LEAF_V2, discard
 from sysvisor_runc.cgroup.tree import directories
+from sysvisor_runc.kernel.file import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

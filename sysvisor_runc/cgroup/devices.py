@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 
-from sysvisor_runc.cgroup.file import failure, read, write
+from sysvisor_runc.cgroup.file import failure, read
 from sysvisor_runc.errors import CgroupError, SpecError
+from sysvisor_runc.kernel.file import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,15 +1,11 @@
-"""Reading and writing one cgroup control file, with errors that name it.
-
-A control file takes one value per write(2), so there is no buffering anywhere. Never creates: a missing file means a
-controller that is not there.
-"""
+"""Reading one cgroup control file, and errors that name it. A missing file means a controller that is not there."""
 
 from __future__ import annotations
 
 import errno
-import os
 
 from sysvisor_runc.errors import CgroupError, reason
+from sysvisor_runc.kernel import file
 
 GONE = (errno.ENOENT, errno.ENODEV)  # ENODEV: the cgroup was removed while its file was open
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -17,15 +13,7 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def read(path: str) -> str:
     """The file's text without its last newline. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.read(fd, 1 << 16)
-        if len(data) >= 4096:  # kernfs hands out at most a page or so at a time
-            while part := os.read(fd, 1 << 16):
-                data += part
-    finally:
-        os.close(fd)
-    return data.decode("ascii", "replace").rstrip("\n")
+    return file.read(path).decode("ascii", "replace").rstrip("\n")
 
 
 def read_if_there(path: str) -> str | None:
@@ -36,15 +24,6 @@ def read_if_there(path: str) -> str | None:
         if e.errno in GONE:
             return None
         raise
-
-
-def write(path: str, value: str) -> None:
-    """Write `value` in one write(2). Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
 
 
 def failure(action: str, path: str, error: OSError) -> CgroupError:

@@ -10,9 +10,10 @@ import errno
 import os
 import time
 
-from sysvisor_runc.cgroup.file import GONE, failure, read, write
+from sysvisor_runc.cgroup.file import GONE, failure, read
 from sysvisor_runc.cgroup.tree import directories
 from sysvisor_runc.errors import CgroupError
+from sysvisor_runc.kernel.file import write
 
 _PATIENCE = 10.0
 _LONGEST_WAIT = 0.01

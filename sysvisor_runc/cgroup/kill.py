@@ -7,8 +7,9 @@ import os
 import time
 
 from sysvisor_runc.cgroup import tree
-from sysvisor_runc.cgroup.file import GONE, failure, write
+from sysvisor_runc.cgroup.file import GONE, failure
 from sysvisor_runc.errors import CgroupError
+from sysvisor_runc.kernel.file import write
 from sysvisor_runc.kernel.pidfd import pidfd_send_signal
 
 TYPE_CHECKING = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.errors import CgroupError, reason
+from sysvisor_runc.kernel import file
 
 NAMED_PREFIX = "name="  # a v1 hierarchy without controllers: cgroup -o none,name=systemd
 UNIFIED = "unified"  # the key of the cgroup2 hierarchy wherever controllers are keys
@@ -78,16 +79,9 @@ def detect(procfd: int | None = None) -> Layout:
 
 def _slurp(path: str, dirfd: int | None) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dirfd)
-        try:
-            parts = []
-            while part := os.read(fd, 1 << 16):
-                parts.append(part)
-        finally:
-            os.close(fd)
+        return file.read(path, dirfd)
     except OSError as e:
         raise CgroupError(f"read {path}: {reason(e)}", hint="is procfs mounted on /proc?") from None
-    return b"".join(parts)
 
 
 def parse(mountinfo: bytes, cgroup: bytes) -> Layout:

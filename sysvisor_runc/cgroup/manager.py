@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 
-from sysvisor_runc.cgroup.file import DENIED, GONE, failure, read, read_if_there, write
+from sysvisor_runc.cgroup.file import DENIED, GONE, failure, read, read_if_there
 from sysvisor_runc.cgroup.layout import UNIFIED
 from sysvisor_runc.cgroup.settings import Setting, UsageCheck
 from sysvisor_runc.errors import CgroupError
+from sysvisor_runc.kernel.file import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

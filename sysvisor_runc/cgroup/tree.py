@@ -12,6 +12,7 @@ import time
 
 from sysvisor_runc.cgroup.file import GONE, failure
 from sysvisor_runc.errors import CgroupError
+from sysvisor_runc.kernel import file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,13 +92,7 @@ def pids(path: str, *, recursive: bool = True) -> list[int]:
 def _procs(dirfd: int) -> list[int]:
     for name in ("cgroup.procs", "cgroup.threads"):
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dirfd)
-            try:
-                data = b""
-                while part := os.read(fd, 1 << 16):
-                    data += part
-            finally:
-                os.close(fd)
+            data = file.read(name, dirfd)
         except OSError as e:
             if e.errno in GONE:
                 return []

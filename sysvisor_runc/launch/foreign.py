@@ -6,6 +6,7 @@ import os
 
 from sysvisor_runc.child.mounts import new_mount
 from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.kernel import file
 from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, setns
 from sysvisor_runc.launch.shelf import with_shelf
 
@@ -53,11 +54,7 @@ def write_network_sysctl(path: str, values: Sequence[tuple[str, str]]) -> None:
 
 def _write(proc: int, name: str, value: str) -> None:
     try:
-        file = os.open(f"sys/{name}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=proc)
-        try:
-            os.write(file, value.encode())
-        finally:
-            os.close(file)
+        file.write(f"sys/{name}", value, proc)
     except OSError as error:
         raise LaunchError(f"set {name.replace('/', '.')}={value}: {reason(error)}") from error
 

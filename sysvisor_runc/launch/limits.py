@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.errors import LaunchError, SpecError, reason
+from sysvisor_runc.kernel import file
 from sysvisor_runc.kernel.syscall import buffer, syscall
 
 TYPE_CHECKING = False
@@ -56,11 +57,7 @@ def set_oom_score_adj(pid: int, value: int | None, lowest: int | None) -> None:
         if number is None:
             continue
         try:
-            fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, str(number).encode())
-            finally:
-                os.close(fd)
+            file.write(f"/proc/{pid}/oom_score_adj", str(number))
         except OSError as error:
             hint = "lowering it needs CAP_SYS_RESOURCE" if error.errno == 13 else None
             raise LaunchError(f"process.oomScoreAdj: write {number}: {reason(error)}", hint=hint) from error

@@ -8,6 +8,7 @@ import os
 import stat
 
 from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.kernel import file
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, clone3
 from sysvisor_runc.kernel.pidfd import pidfd_getfd
@@ -32,7 +33,7 @@ def with_shelf(what: str, work: Callable[[int], list[int]]) -> list[int]:
     os.close(report[1])
     os.close(release[0])
     try:
-        answer = _read_all(report[0]).decode("utf-8", "surrogateescape")
+        answer = file.rest(report[0]).decode("utf-8", "surrogateescape")
         word, _, rest = answer.partition(" ")
         if word != "done":
             raise LaunchError(f"{what}: {rest or 'the helper ended unexpectedly'}")
@@ -90,10 +91,3 @@ def _place(shelf: int, name: str, tree: int) -> int:
 def _attach(tree: int, destination: int) -> None:
     flags = m.MOVE_MOUNT_F_EMPTY_PATH | m.MOVE_MOUNT_T_EMPTY_PATH
     m.move_mount(tree, "", destination, "", flags)
-
-
-def _read_all(fd: int) -> bytes:
-    data = b""
-    while part := os.read(fd, 65536):
-        data += part
-    return data

@@ -10,12 +10,13 @@ import os
 
 from sysvisor_runc import log
 from sysvisor_runc.cgroup.devices import Devices
-from sysvisor_runc.cgroup.file import failure, write
+from sysvisor_runc.cgroup.file import failure
 from sysvisor_runc.cgroup.systemd import UnitCgroup, new_unit
 from sysvisor_runc.cgroup.unit import Unit
 from sysvisor_runc.cgroup.unit_resources import rounded
 from sysvisor_runc.child import late
 from sysvisor_runc.errors import CgroupError
+from sysvisor_runc.kernel.file import write
 from sysvisor_runc.launch import notes
 
 TYPE_CHECKING = False

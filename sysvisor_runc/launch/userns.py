@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.kernel import file
 from sysvisor_runc.kernel.namespaces import CLONE_NEWUSER, clone3
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ def write_id_maps(pid: int, uids: Sequence[IDMapping], gids: Sequence[IDMapping]
     for kind, mappings in (("gid", gids), ("uid", uids)):
         text = "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
         try:
-            _write(f"/proc/{pid}/{kind}_map", text)
+            file.write(f"/proc/{pid}/{kind}_map", text)
         except OSError as error:
             if error.errno == 1 and os.geteuid() != 0:
                 _write_unprivileged(pid, kind, mappings)
@@ -32,14 +33,6 @@ def write_id_maps(pid: int, uids: Sequence[IDMapping], gids: Sequence[IDMapping]
                 f"linux.{kind}Mappings: write {kind}_map: {reason(error)}",
                 hint="ranges must not overlap and must be mapped where the caller is",
             ) from error
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 def _write_unprivileged(pid: int, kind: str, mappings: Sequence[IDMapping]) -> None:
@@ -59,9 +52,9 @@ def _write_unprivileged(pid: int, kind: str, mappings: Sequence[IDMapping]) -> N
             hint = "apt-get install uidmap" if missing else f"are these ids yours, in /etc/sub{kind}?"
             raise LaunchError(f"{args[0]}: {reason(error)}", hint=hint) from error
         if kind == "gid":
-            _write(f"/proc/{pid}/setgroups", "deny")
+            file.write(f"/proc/{pid}/setgroups", "deny")
         mapping = mappings[0]
-        _write(f"/proc/{pid}/{kind}_map", f"{mapping['containerID']} {mapping['hostID']} 1\n")
+        file.write(f"/proc/{pid}/{kind}_map", f"{mapping['containerID']} {mapping['hostID']} 1\n")
 
 
 def user_namespace(uids: Sequence[IDMapping], gids: Sequence[IDMapping]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from sysvisor_runc.kernel import file
 from sysvisor_runc.state.process import is_alive
 
 # Go's names of runc's struct → the column in /proc/net/dev (net/core/net-procfs.c, dev_seq_printf_stats).
@@ -31,18 +32,12 @@ def interfaces(pid: int, start: int) -> list[dict[str, object]] | None:
     if _namespace(str(pid)) in ("", _namespace("self")):
         return None
     try:
-        fd = os.open(f"/proc/{pid}/net/dev", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            parts = []
-            while part := os.read(fd, 1 << 16):
-                parts.append(part)
-        finally:
-            os.close(fd)
+        table = file.read(f"/proc/{pid}/net/dev")
     except OSError:  # it has ended
         return None
     if not is_alive(pid, start):
         return None  # whose was it, then?
-    return parse(b"".join(parts)) or None
+    return parse(table) or None
 
 
 def parse(text: bytes) -> list[dict[str, object]]:
