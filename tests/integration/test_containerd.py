@@ -80,6 +80,21 @@ def test_task_commands(ctr: Ctr) -> None:
     ctr.remove(name)
 
 
+def test_restrictions(ctr: Ctr) -> None:
+    """Capabilities, the seccomp profile and the processor's quota that ctr asks for take effect."""
+    script = "grep -E 'CapEff|Seccomp:' /proc/self/status"
+    options = ["--cap-drop", "CAP_CHOWN", "--env", "SYSVISOR_HONOR_CAPS=TRUE", "--seccomp", "--cpus", "0.5"]
+    capabilities, filtered = (line.split()[1] for line in ctr.run(*options, sh=script).split("\n"))
+    assert not int(capabilities, 16) & 1
+    assert filtered == "2"
+
+
+def test_out_of_memory(ctr: Ctr) -> None:
+    """A container that is killed for its memory ends with 128 + SIGKILL."""
+    argv = ctr.options(ctr.client.name(), "--rm", "--memory-limit", "16777216")
+    assert ctr.client(*argv, "sh", "-c", "tail /dev/zero", check=False).returncode == 137
+
+
 def test_terminal(ctr: Ctr) -> None:
     """`run -t` gives a terminal whose lines come back, and the exit code of what ran on it."""
     command = [*ctr.client.command, *ctr.options(ctr.client.name(), "--rm", "-t"), "sh"]

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import subprocess
 from collections.abc import Iterator
 
 import pexpect
@@ -157,6 +158,38 @@ def test_restart_policy(podman: Podman) -> None:
     name = podman.start("--restart", "on-failure:2", sh="echo run; exit 1")
     wait_until(lambda: podman("logs", name).split() == ["run"] * 3, 60, "two restarts")
     wait_until(lambda: podman.inspect(name, "{{.RestartCount}} {{.State.Status}}") == "2 exited", 60, "the last end")
+    podman.remove(name)
+
+
+def test_restrictions(podman: Podman) -> None:
+    """--cap-drop, --security-opt and --sysctl take effect."""
+    caps = ["--cap-drop", "ALL", "-e", "SYSVISOR_HONOR_CAPS=TRUE"]
+    assert podman.run(*caps, sh="grep CapEff /proc/self/status").split()[1] == "0" * 16
+    script = "grep NoNewPrivs /proc/self/status; sysctl -n kernel.msgmax"
+    options = ["--security-opt", "no-new-privileges", "--sysctl", "kernel.msgmax=4096"]
+    assert podman.run(*options, sh=script).split() == ["NoNewPrivs:", "1", "4096"]
+    unconfined = podman.run("--security-opt", "seccomp=unconfined", sh="grep Seccomp: /proc/self/status")
+    assert unconfined.split()[1] == "0"
+
+
+def test_out_of_memory(podman: Podman) -> None:
+    """The limit holds. (Debian's conmon does not see why on cgroup v1, whatever the runtime: OOMKilled stays false.)"""
+    name = podman.start("-m", "16m", "--memory-swap", "16m", sh="tail /dev/zero")
+    assert podman("wait", name) == "137"
+    podman.remove(name)
+
+
+def test_published_port(podman: Podman) -> None:
+    """A port of the host's leads into the container."""
+    name = podman.start("-p", "8081:80", sh="echo page > /tmp/index.html; httpd -f -p 80 -h /tmp")
+    enter = podman.client.command[: podman.client.command.index("--mount")]
+    fetch = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8081/', timeout=10).read().decode())"
+
+    def page() -> str:
+        argv = [*enter, "python3", "-c", fetch]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+
+    wait_until(lambda: page() == "page", 30, "the server behind the port")
     podman.remove(name)
 
 
