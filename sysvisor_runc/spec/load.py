@@ -31,7 +31,7 @@ def load(
     added: Collection[str] = (),
 ) -> Spec:
     """The checked configuration of a bundle; see `validate` for the arguments. Raises SpecError."""
-    hint = f"give the bundle's directory with --bundle (looked in {bundle!r})"
+    hint = f"looked in {bundle!r}; --bundle names another directory, `spec` writes a config.json"
     # A FIFO in a stranger's bundle must not hang the command.
     value = _read(os.path.join(bundle, CONFIG), CONFIG, "", os.O_NONBLOCK, hint)
     return validate(value, warn, rootless=rootless, added=added)
