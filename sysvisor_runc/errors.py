@@ -42,6 +42,14 @@ class StateError(SysvisorError):
     """The container's state does not allow it: unknown, already there, in the wrong status."""
 
 
+class NoSuchContainer(StateError):
+    """There is no directory for this id."""
+
+
+class NoRecord(StateError):
+    """The directory is there but has no usable record: the command that was creating it was killed, or still works."""
+
+
 class CgroupError(SysvisorError):
     """A cgroup cannot be made, configured, joined or removed."""
 

@@ -16,12 +16,12 @@ from sysvisor_runc.aio.control import Refusal
 from sysvisor_runc.aio.exits import ExitWatch, wait_status
 from sysvisor_runc.aio.launcher import LauncherLink
 from sysvisor_runc.aio.outcome import outcome
-from sysvisor_runc.errors import StateError, SysvisorError, reason
+from sysvisor_runc.errors import NoSuchContainer, StateError, SysvisorError, reason
 from sysvisor_runc.state import supervision
 from sysvisor_runc.state.consolelog import ConsoleLog
 from sysvisor_runc.state.process import open_process
 from sysvisor_runc.state.record import rfc3339nano
-from sysvisor_runc.state.store import NoSuchContainer, Store
+from sysvisor_runc.state.store import Store
 from sysvisor_runc.supervise import RUNNING, WAITING, Outcome, Policy, State
 
 TYPE_CHECKING = False

@@ -13,25 +13,29 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.cgroup.file import GONE, failure, read_if_there
-from sysvisor_runc.cgroup.layout import UNIFIED
-from sysvisor_runc.cgroup.manager import LEAF_V1, LEAF_V2, discard
-from sysvisor_runc.cgroup.tree import directories
+from sysvisor_runc.cgroup.below import OWNED_V1, give
+from sysvisor_runc.cgroup.file import failure, read_if_there
+from sysvisor_runc.cgroup.layout import LEAF_V1, LEAF_V2, UNIFIED
+from sysvisor_runc.cgroup.manager import discard
 from sysvisor_runc.kernel.file import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cgroup.manager import Manager
-    from sysvisor_runc.cgroup.settings import Setting
 
-_OWNED_V1 = (".", "cgroup.procs", "tasks")
 _OWNED_V2 = (".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 _NO_LIMIT_V1 = "9223372036854771712"  # LONG_MAX in whole pages
 _THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
 
 
 def delegate(manager: Manager, uid: int, gid: int) -> list[str]:
-    """See `Manager.delegate`; limits may be applied before or after. Raises CgroupError."""
+    """Give the container (its root is host `uid`:`gid`) cgroups of its own below its limits, applied before or after.
+
+    Returns the directories made, as `Manager.create` does. Processes go there from now on (`exec_paths`).
+
+    Raises:
+        CgroupError: the leaf cannot be made or handed over.
+    """
     made: list[str] = []
     try:
         for path, controller in manager.directories().items():
@@ -39,7 +43,7 @@ def delegate(manager: Manager, uid: int, gid: int) -> list[str]:
             try:
                 _delegate_one(path, leaf, controller, uid, gid, made)
                 if manager.v2:
-                    _give(path, _OWNED_V2, uid, gid)
+                    give(path, _OWNED_V2, uid, gid)
             except OSError as e:
                 raise failure("delegate", e.filename or leaf, e) from None
     except BaseException:
@@ -62,9 +66,9 @@ def _delegate_one(path: str, leaf: str, controller: str, uid: int, gid: int, mad
     if controller == "memory":
         _show_limit(path, leaf)
     if controller == UNIFIED:
-        _give(leaf, _OWNED_V2, uid, gid)
+        give(leaf, _OWNED_V2, uid, gid)
     elif not _keep(path, leaf):
-        _give(leaf, _OWNED_V1, uid, gid)
+        give(leaf, OWNED_V1, uid, gid)
 
 
 def _show_limit(path: str, leaf: str) -> None:
@@ -74,11 +78,6 @@ def _show_limit(path: str, leaf: str) -> None:
     limit = read_if_there(f"{path}/memory.limit_in_bytes") or ""
     if len(limit) < len(_NO_LIMIT_V1):
         write(f"{leaf}/memory.limit_in_bytes", limit)
-
-
-def _give(directory: str, files: tuple[str, ...], uid: int, gid: int) -> None:
-    for file in files:
-        os.chown(f"{directory}/{file}", uid, gid, follow_symlinks=False)
 
 
 def _keep(path: str, leaf: str) -> bool:
@@ -98,49 +97,3 @@ def _keep(path: str, leaf: str) -> bool:
 def _has_priorities(path: str) -> bool:
     text = read_if_there(f"{path}/net_prio.ifpriomap") or ""
     return any(not line.endswith(" 0") for line in text.splitlines())
-
-
-def pass_on(path: str, step: Setting) -> None:
-    """Hand a v1 value that `path` itself has just got on to the leaf, which does not get it by itself.
-
-    A limit that binds one cgroup only goes to every cgroup below and takes the right to make more of them away.
-
-    Raises:
-        CgroupError: it is refused there.
-    """
-    try:
-        if step.flat:
-            for index, directory in enumerate(_paths(path)):
-                if index:
-                    _write(directory, step)
-                    _give(directory, _OWNED_V1, 0, 0)
-        else:
-            _write(f"{path}/{LEAF_V1}", step)
-    except OSError as e:
-        raise failure(f"pass {step.file} on below", path, e) from None
-
-
-def narrow_below(path: str, step: Setting) -> None:
-    """Write a v1 cpuset into everything below `path`, deepest first: a cpuset must contain its children's, so `path`
-    can only follow (cpusets.rst).
-
-    Raises:
-        CgroupError: a cgroup below refuses.
-    """
-    try:
-        for directory in reversed(_paths(path)[1:]):
-            _write(directory, step)
-    except OSError as e:
-        raise failure("narrow the cpusets below", path, e) from None
-
-
-def _paths(path: str) -> list[str]:
-    return [os.readlink(f"/proc/self/fd/{fd}") for fd in directories(path)]
-
-
-def _write(directory: str, step: Setting) -> None:
-    try:
-        write(f"{directory}/{step.file}", step.value)
-    except OSError as e:
-        if e.errno not in GONE:
-            raise

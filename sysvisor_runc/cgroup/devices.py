@@ -8,54 +8,31 @@ from __future__ import annotations
 import errno
 import os
 
+from sysvisor_runc.cgroup.device_rule import ALL, ANY, LETTERS, MKNOD, Rule, text
 from sysvisor_runc.cgroup.file import failure, read
 from sysvisor_runc.errors import CgroupError, SpecError
 from sysvisor_runc.kernel.file import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.device_rule import Key
     from sysvisor_runc.spec.types import DeviceCgroup
-
-    Key = tuple[str, int, int]  # type b or c, major and minor with ANY as wildcard
-
-ANY = -1
-
-# BPF_DEVCG_ACC_* of include/uapi/linux/bpf.h
-MKNOD, READ, WRITE = 1, 2, 4
-_LETTERS = (("r", READ), ("w", WRITE), ("m", MKNOD))
-_ALL = MKNOD | READ | WRITE
 
 # Allowed in every container, after the spec's own rules: what the runtime specification demands ("Default Devices"),
 # and as runc does mknod of anything (using it is another matter), /dev/pts and /dev/net/tun.
 _DEFAULTS: tuple[tuple[str, int, int, int], ...] = (
     ("c", ANY, ANY, MKNOD),
     ("b", ANY, ANY, MKNOD),
-    ("c", 1, 3, _ALL),  # null
-    ("c", 1, 5, _ALL),  # zero
-    ("c", 1, 7, _ALL),  # full
-    ("c", 1, 8, _ALL),  # random
-    ("c", 1, 9, _ALL),  # urandom
-    ("c", 5, 0, _ALL),  # tty
-    ("c", 5, 2, _ALL),  # ptmx
-    ("c", 136, ANY, _ALL),  # pts
-    ("c", 10, 200, _ALL),  # net/tun
+    ("c", 1, 3, ALL),  # null
+    ("c", 1, 5, ALL),  # zero
+    ("c", 1, 7, ALL),  # full
+    ("c", 1, 8, ALL),  # random
+    ("c", 1, 9, ALL),  # urandom
+    ("c", 5, 0, ALL),  # tty
+    ("c", 5, 2, ALL),  # ptmx
+    ("c", 136, ANY, ALL),  # pts
+    ("c", 10, 200, ALL),  # net/tun
 )
-
-
-class Rule:
-    """One rule: `allow` or deny the accesses in `mask` (MKNOD, READ, WRITE) to devices of `type` (`b`, `c`)."""
-
-    __slots__ = ("allow", "major", "mask", "minor", "type")
-
-    def __init__(self, allow: bool, type_: str, major: int, minor: int, mask: int) -> None:
-        self.allow = allow
-        self.type = type_
-        self.major = major
-        self.minor = minor
-        self.mask = mask
-
-    def describe(self) -> str:
-        return f"{'allow' if self.allow else 'deny'} {_text((self.type, self.major, self.minor), self.mask)}"
 
 
 class Devices:
@@ -94,7 +71,7 @@ class Devices:
         major, minor = item.get("major", ANY), item.get("minor", ANY)
         if major < ANY or minor < ANY:
             raise SpecError(where, f"{major}:{minor} is no device number")
-        mask = sum(bit for letter, bit in _LETTERS if letter in access)
+        mask = sum(bit for letter, bit in LETTERS if letter in access)
         self.rules.append(Rule(item["allow"], "c" if type_ == "u" else type_, major, minor, mask))
 
     def describe(self) -> str:
@@ -114,7 +91,7 @@ class Devices:
             if v2:
                 from sysvisor_runc.cgroup.devices_v2 import attach
 
-                attach(path, self)
+                attach(path, self.rules, allow=self.allow)
             else:
                 self._apply_v1(path)
         except OSError as e:
@@ -146,7 +123,7 @@ class Devices:
                 if not _covers(key, other):
                     raise SpecError(
                         "linux.resources.devices",
-                        f"{rule.describe()} would cut a hole into {_text(other, mask)}, which cgroup v1 cannot do",
+                        f"{rule.describe()} would cut a hole into {text(other, mask)}, which cgroup v1 cannot do",
                     )
                 table[other] = mask & ~rule.mask
         return {key: mask for key, mask in table.items() if mask}
@@ -168,10 +145,10 @@ class Devices:
             have = {}
         for key, mask in target.items():
             if missing := mask & ~have.get(key, 0):
-                writes.append((add, _text(key, missing)))
+                writes.append((add, text(key, missing)))
         for key, mask in have.items():
             if extra := mask & ~target.get(key, 0):
-                writes.append((drop, _text(key, extra)))
+                writes.append((drop, text(key, extra)))
         return writes
 
 
@@ -183,14 +160,8 @@ def _parse_list(text: str) -> dict[Key, int] | None:
         if type_ == "a":
             return None
         major, minor = (ANY if number == "*" else int(number) for number in numbers.split(":"))
-        table[type_, major, minor] = sum(bit for letter, bit in _LETTERS if letter in access)
+        table[type_, major, minor] = sum(bit for letter, bit in LETTERS if letter in access)
     return table
-
-
-def _text(key: Key, mask: int) -> str:
-    type_, major, minor = key
-    numbers = f"{'*' if major == ANY else major}:{'*' if minor == ANY else minor}"
-    return f"{type_} {numbers} {''.join(letter for letter, bit in _LETTERS if mask & bit)}"
 
 
 def _overlap(a: Key, b: Key) -> bool:

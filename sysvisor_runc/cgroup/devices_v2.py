@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.cgroup.devices import ANY
+from sysvisor_runc.cgroup.device_rule import ANY
 from sysvisor_runc.kernel import bpf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.cgroup.devices import Devices, Rule
+    from collections.abc import Sequence
+
+    from sysvisor_runc.cgroup.device_rule import Rule
 
 # Opcodes (Documentation/bpf/standardization/instruction-set.rst), 64-bit unless they say otherwise.
 _LOAD_WORD = 0x61  # dst = *(u32 *)(src + off)
@@ -31,8 +33,8 @@ _ALL = 7
 _LICENSE = b"Apache-2.0"  # no helper is called, so none asks for the GPL
 
 
-def program(devices: Devices) -> bytes:
-    """The instructions that enforce `devices`.
+def program(rules: Sequence[Rule], *, allow: bool) -> bytes:
+    """The instructions that enforce `rules`; `allow`: what happens to a device that none of them names.
 
     struct bpf_cgroup_dev_ctx is u32 access_type (access << 16 | type), major, minor. Rules are tried last to first:
     each takes the accesses that it decides about; a denied one ends it, and so does the last allowed one. Unlike v1,
@@ -46,9 +48,9 @@ def program(devices: Devices) -> bytes:
         bpf.insn(_LOAD_WORD, _MAJOR, _CTX, 4),
         bpf.insn(_LOAD_WORD, _MINOR, _CTX, 8),
     ]
-    for rule in reversed(devices.rules):
+    for rule in reversed(rules):
         code += _one_rule(rule)
-    code += _answer(devices.allow)
+    code += _answer(allow)
     return b"".join(code)
 
 
@@ -82,7 +84,7 @@ def _one_rule(rule: Rule) -> list[bytes]:
     return code + answer
 
 
-def attach(path: str, devices: Devices) -> None:
+def attach(path: str, rules: Sequence[Rule], *, allow: bool) -> None:
     """Put the rules in force on the cgroup at `path`, in place of earlier ones, with no moment without any.
 
     Raises:
@@ -90,7 +92,7 @@ def attach(path: str, devices: Devices) -> None:
     """
     cgroup = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        new = bpf.prog_load(bpf.BPF_PROG_TYPE_CGROUP_DEVICE, program(devices), _LICENSE)
+        new = bpf.prog_load(bpf.BPF_PROG_TYPE_CGROUP_DEVICE, program(rules, allow=allow), _LICENSE)
         try:
             _replace(cgroup, new)
         finally:

@@ -14,13 +14,23 @@ from sysvisor_runc.kernel.pidfd import pidfd_send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.cgroup.manager import Manager
+    from typing import Protocol
+
+    class Freezable(Protocol):
+        """The cgroups of a container, as far as they can be held still: a `Manager`."""
+
+        @property
+        def v2(self) -> bool: ...
+        def frozen(self) -> bool: ...
+        def freeze(self) -> None: ...
+        def thaw(self, *, recursive: bool = False) -> None: ...
+
 
 SIGKILL = 9
 _ROUNDS = 50
 
 
-def kill_all(manager: Manager, path: str, signum: int) -> int:
+def kill_all(manager: Freezable, path: str, signum: int) -> int:
     """See `Manager.kill_all`. Raises CgroupError."""
     if manager.v2 and signum == SIGKILL:
         count = len(tree.pids(path))
@@ -57,7 +67,7 @@ def _kill_v2(path: str) -> bool:
     return True
 
 
-def _try_freeze(manager: Manager) -> bool:
+def _try_freeze(manager: Freezable) -> bool:
     try:
         manager.freeze()
     except CgroupError:

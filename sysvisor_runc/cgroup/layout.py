@@ -14,6 +14,12 @@ from sysvisor_runc.kernel import file
 NAMED_PREFIX = "name="  # a v1 hierarchy without controllers: cgroup -o none,name=systemd
 UNIFIED = "unified"  # the key of the cgroup2 hierarchy wherever controllers are keys
 
+# The sub-cgroup that a system container gets for its own; its limits lie one level above, out of its reach.
+LEAF_V1 = "syscont"
+# On v2 the container owns its whole cgroup but not the limit files; processes must sit in a leaf of it
+# (cgroups(7), "no internal processes"), and systemd's name for its own is as good as any.
+LEAF_V2 = "init.scope"
+
 # Words in the superblock options of a v1 mount that are no controllers (kernel: cgroup1_show_options).
 _V1_OPTIONS = frozenset(("rw", "ro", "none", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods"))
 # Where distributions mount cgroups. A second mount of the same hierarchy elsewhere is someone's container.

@@ -10,7 +10,7 @@ import errno
 import os
 
 from sysvisor_runc.cgroup.file import DENIED, GONE, failure, read, read_if_there
-from sysvisor_runc.cgroup.layout import UNIFIED
+from sysvisor_runc.cgroup.layout import LEAF_V1, LEAF_V2, UNIFIED
 from sysvisor_runc.cgroup.settings import Setting, UsageCheck
 from sysvisor_runc.errors import CgroupError
 from sysvisor_runc.kernel.file import write
@@ -19,12 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.cgroup.devices import Devices
     from sysvisor_runc.cgroup.layout import Layout
-
-# The sub-cgroup that a system container gets for its own; its limits lie one level above, out of its reach.
-LEAF_V1 = "syscont"
-# On v2 the container owns its whole cgroup but not the limit files; processes must sit in a leaf of it
-# (cgroups(7), "no internal processes"), and systemd's name for its own is as good as any.
-LEAF_V2 = "init.scope"
 
 
 class Manager:
@@ -204,18 +198,6 @@ class Manager:
         except OSError as e:
             raise failure("join", path, e) from None
 
-    def delegate(self, uid: int, gid: int) -> list[str]:
-        """Give the container (its root is host `uid`:`gid`) cgroups of its own below its limits; see `delegation`.
-
-        Returns the directories made, as `create` does. Processes go there from now on (`exec_paths`).
-
-        Raises:
-            CgroupError: the leaf cannot be made or handed over.
-        """
-        from sysvisor_runc.cgroup.delegation import delegate
-
-        return delegate(self, uid, gid)
-
     # ---- limits
 
     def apply(self, steps: list[Setting | UsageCheck | Devices]) -> None:
@@ -264,7 +246,7 @@ class Manager:
             if e.errno == errno.EINVAL and step.again and not last:
                 return False
             if e.errno == errno.EBUSY and step.controller == "cpuset" and not last:
-                from sysvisor_runc.cgroup.delegation import narrow_below
+                from sysvisor_runc.cgroup.below import narrow_below
 
                 narrow_below(path, step)
                 return self._write(path, step, last=True)
@@ -276,7 +258,7 @@ class Manager:
             and not self.v2
             and (step.controller == "cpuset" or step.flat or step.file == "memory.limit_in_bytes")
         ):
-            from sysvisor_runc.cgroup.delegation import pass_on
+            from sysvisor_runc.cgroup.below import pass_on
 
             pass_on(path, step)
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysvisor_runc.cgroup.counters import keyed, number, page_sizes, ranges, text
-from sysvisor_runc.cgroup.stats import (
+from sysvisor_runc.cgroup.stats_shapes import (
     CPUSET,
     blkio_entry,
     cpuset,
@@ -17,7 +17,7 @@ from sysvisor_runc.cgroup.stats import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.cgroup.stats import Table
+    from sysvisor_runc.cgroup.stats_shapes import Table
 
 _TICK = 10_000_000  # USER_HZ is 100 on every architecture that runs containers
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from sysvisor_runc.cgroup.counters import UNLIMITED, keyed, nested, number, page_sizes, text
-from sysvisor_runc.cgroup.stats import blkio_entry, hugetlb_entry, memory_entry, omitempty, rdma, throttling, usage
+from sysvisor_runc.cgroup.stats_shapes import (
+    blkio_entry,
+    hugetlb_entry,
+    memory_entry,
+    omitempty,
+    rdma,
+    throttling,
+    usage,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.cgroup.stats import Table
+    from sysvisor_runc.cgroup.stats_shapes import Table
 
 # A key of io.stat → the list that it belongs to, and v1's name of the operation.
 _IO = {

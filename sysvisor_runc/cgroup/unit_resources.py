@@ -6,7 +6,8 @@ to it that systemd does not set back what we wrote the next time it looks at the
 
 from __future__ import annotations
 
-from sysvisor_runc.cgroup.devices import ANY, Devices
+from sysvisor_runc.cgroup.device_rule import ANY
+from sysvisor_runc.cgroup.devices import Devices
 from sysvisor_runc.cgroup.resources_v2 import cpu_weight, io_weight, swap_max
 from sysvisor_runc.errors import SpecError
 

@@ -73,7 +73,8 @@ def request_from(options: Options) -> Request:
     if "NOTIFY_SOCKET" in os.environ or "LISTEN_PID" in os.environ:
         from sysvisor_runc.launch.service import Service
 
-        request.service = Service(request)
+        request.service = Service()
+        request.preserve_fds += request.service.sockets
     request.uid_shift = options.text("uid-shift") or "idmap"
     if options.texts("set-credential") or options.texts("load-credential"):
         from sysvisor_runc.launch.credentials import read_credentials

@@ -5,10 +5,11 @@ from __future__ import annotations
 from sysvisor_runc.cli.fsagent import serve_fs_agent
 from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.cli.systemd import connect
+from sysvisor_runc.errors import NoRecord, NoSuchContainer
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.state import lifecycle
 from sysvisor_runc.state.observe import observe
-from sysvisor_runc.state.store import NoRecord, NoSuchContainer, Store
+from sysvisor_runc.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

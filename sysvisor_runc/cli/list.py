@@ -7,11 +7,11 @@ import sys
 
 from sysvisor_runc import log
 from sysvisor_runc.cli.state import describe, supervised
-from sysvisor_runc.errors import StateError, SysvisorError, reason
+from sysvisor_runc.errors import NoRecord, NoSuchContainer, StateError, SysvisorError, reason
 from sysvisor_runc.jsonlight import dumps
 from sysvisor_runc.state.observe import observe, observe_unrecorded
 from sysvisor_runc.state.record import rfc3339nano
-from sysvisor_runc.state.store import NoRecord, NoSuchContainer, Store
+from sysvisor_runc.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

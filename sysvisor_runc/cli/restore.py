@@ -9,10 +9,10 @@ from sysvisor_runc.cli.create import request_for
 from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.cli.systemd import connect
 from sysvisor_runc.criu.restore import RestoreOptions, restore
+from sysvisor_runc.errors import NoSuchContainer
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.undo import UndoStack
-from sysvisor_runc.state.store import NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,13 +8,12 @@ from sysvisor_runc.cli.create import request_from
 from sysvisor_runc.cli.fsagent import serve_fs_agent
 from sysvisor_runc.cli.publish import publish
 from sysvisor_runc.cli.systemd import connect
-from sysvisor_runc.errors import UsageError
+from sysvisor_runc.errors import NoSuchContainer, UsageError
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.launch.release import release
 from sysvisor_runc.launch.undo import UndoStack
-from sysvisor_runc.state.store import NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

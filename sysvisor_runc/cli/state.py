@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from sysvisor_runc.errors import NoRecord
 from sysvisor_runc.jsonlight import dumps
 from sysvisor_runc.state.observe import observe, observe_unrecorded
-from sysvisor_runc.state.store import NoRecord, Store
+from sysvisor_runc.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ def _apply(record: Record, change: LinuxResources, undo: UndoStack) -> None:
     Raises:
         CgroupError, SpecError: a limit was refused.
     """
-    from sysvisor_runc.cgroup.settings import convert
+    from sysvisor_runc.cgroup.resources import convert
 
     manager = _manager(record)
     linux = record["spec"].setdefault("linux", {})

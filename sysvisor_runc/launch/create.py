@@ -10,7 +10,7 @@ import os
 from sysvisor_runc import log
 from sysvisor_runc.cgroup.driver import open_driver
 from sysvisor_runc.cgroup.layout import detect
-from sysvisor_runc.cgroup.settings import convert as cgroup_settings
+from sysvisor_runc.cgroup.resources import convert as cgroup_settings
 from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
 from sysvisor_runc.errors import SpecError, reason
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.launch.undo import UndoStack
     from sysvisor_runc.launch.unit import UnitLaunch
     from sysvisor_runc.plan.plan import Plan
-    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.plan.seccomp_cache import Filter
     from sysvisor_runc.spec.types import Spec
     from sysvisor_runc.state.record import CgroupRecord, Record, SubidRecord
     from sysvisor_runc.syscont.traits import Traits
@@ -165,7 +165,9 @@ class Launch:
         if request.again is not None and self.unit is None:
             # A relative path counts from the caller's cgroup, which was another one then.
             self.manager.paths = dict(request.again.record["cgroup"]["paths"])
-        spec = request.service.prepare(self.spec, self.entry) if request.service else self.spec
+        spec = self.spec
+        if request.service is not None:
+            spec = request.service.prepare(spec, self.entry, detached=request.detached)
         self.plan = build.build(spec, self._facts())
         resources = (self.spec.get("linux") or {}).get("resources") or {} if self.unit is None else self.unit.resources
         self.settings = cgroup_settings(resources, self.layout.kind)
@@ -483,7 +485,7 @@ class Launch:
         if self.unit is not None:
             cgroup = self.unit.record(self.manager.paths)
         if self.manager.delegated:
-            from sysvisor_runc.cgroup.manager import LEAF_V1, LEAF_V2
+            from sysvisor_runc.cgroup.layout import LEAF_V1, LEAF_V2
 
             cgroup["leaf"] = LEAF_V2 if self.manager.v2 else LEAF_V1
         record = new_record(

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.child.hook import Hook
     from sysvisor_runc.child.identity import Identity
-    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.plan.seccomp_cache import Filter
     from sysvisor_runc.spec.types import Process
     from sysvisor_runc.state.record import Record
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysvisor_runc.child.plan import ProcessPlan
-    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.plan.seccomp_cache import Filter
     from sysvisor_runc.spec.types import Process
     from sysvisor_runc.state.record import Record
 

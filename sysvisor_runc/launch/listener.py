@@ -12,7 +12,7 @@ from sysvisor_runc.launch.handover import send_descriptor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.launch.child import Child
-    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.plan.seccomp_cache import Filter
 
 
 def hand_over(seccomp: Filter | None, child: Child, payload: bytes, state: bytes) -> None:

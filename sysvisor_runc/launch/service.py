@@ -10,7 +10,6 @@ from sysvisor_runc.launch import notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.launch.request import Request
     from sysvisor_runc.spec.types import Spec
     from sysvisor_runc.state.record import Record
     from sysvisor_runc.state.store import Entry
@@ -20,30 +19,30 @@ _FIRST = 3
 
 
 class Service:
-    """What the container of a request gets as the service of a manager.
+    """What a container gets as the service of a manager.
 
     Attributes:
         address: where the manager listens, "" where it does not.
         environment: variables for its init.
+        sockets: how many descriptors from 3 on it is given.
     """
 
-    __slots__ = ("_request", "address", "environment")
+    __slots__ = ("address", "environment", "sockets")
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self) -> None:
         self.environment = activation()
-        request.preserve_fds += int(self.environment.get("LISTEN_FDS", "0"))
+        self.sockets = int(self.environment.get("LISTEN_FDS", "0"))
         self.address = sd_notify.address()
         if self.address:
             self.environment["NOTIFY_SOCKET"] = f"{notify.INSIDE}/{notify.SOCKET}"
 
-    def prepare(self, spec: Spec, entry: Entry) -> Spec:
+    def prepare(self, spec: Spec, entry: Entry, *, detached: bool) -> Spec:
         """The spec with what belongs to this start alone, which no record and no `exec` shall have.
 
         Raises:
             StateError: the directory of the socket cannot be made.
         """
-        if self.address and not self._request.detached and sd_notify.watchdog_usec():
+        if self.address and not detached and sd_notify.watchdog_usec():
             # Any process in there may answer it: to the manager it is us who speak.
             self.environment["WATCHDOG_USEC"] = str(sd_notify.watchdog_usec())
         process = spec["process"]

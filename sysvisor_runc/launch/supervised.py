@@ -50,7 +50,7 @@ def begin(created: Created, request: Request, restart: Restart | None) -> bool:
         text = created.record["annotations"].get(supervision.ANNOTATION, "no")
         restart = supervision.parse_policy(text, None, f"annotation {supervision.ANNOTATION}")
     if restart["policy"] != "no":
-        from sysvisor_runc.launch.again import refuse_foreign, store_request
+        from sysvisor_runc.launch.restartable import refuse_foreign, store_request
 
         refuse_foreign(request)
         store_request(created, request)

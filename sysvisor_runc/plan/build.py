@@ -20,7 +20,7 @@ from sysvisor_runc.plan.process import memory_policy, persona, process_plan, rli
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.plan.mounts import CgroupView
-    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.plan.seccomp_cache import Filter
     from sysvisor_runc.spec.types import Hooks, Linux, Process, Spec, TimeOffset
     from sysvisor_runc.syscont.traits import Traits
 
@@ -202,9 +202,14 @@ def _root_tree(plan: Plan, traits: Traits | None, propagation: int) -> Tree:
     if traits is not None and traits.rootfs_idmap:
         root.idmap = "container"
     if traits is not None and traits.rootfs_layers is not None:
-        from sysvisor_runc.plan.overlay import overlay_tree
+        from sysvisor_runc.plan.overlay import OverlayTree
 
-        root = plan.overlay = overlay_tree(plan, traits, root.propagation)
+        if traits.ids is None:
+            raise SpecError("root.path", f"{plan.rootfs!r} has no ids that its layers could be mapped to")
+        tree = OverlayTree(plan.rootfs, traits.rootfs_layers, traits.ids[:2], propagation=root.propagation)
+        tree.uid_mappings, tree.gid_mappings = plan.uid_mappings, plan.gid_mappings
+        tree.userns = dict(plan.join).get(ns.CLONE_NEWUSER, "")
+        root = plan.overlay = tree
     return root
 
 

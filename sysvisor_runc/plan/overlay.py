@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from sysvisor_runc.errors import SpecError
-from sysvisor_runc.kernel.namespaces import CLONE_NEWUSER
 from sysvisor_runc.plan.mounts import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.plan.plan import Plan
     from sysvisor_runc.syscont.layers import Layers
-    from sysvisor_runc.syscont.traits import Traits
 
 
 class OverlayTree(Tree):
@@ -35,13 +31,3 @@ class OverlayTree(Tree):
     def describe(self) -> str:
         access = "writable" if self.layers.upper else "read-only"
         return f"mount anew the {len(self.layers.paths())} layers of {self.path}, id-mapped to the container, {access}"
-
-
-def overlay_tree(plan: Plan, traits: Traits, propagation: int) -> OverlayTree:
-    """The tree of the root, whose layers are in `traits`."""
-    if traits.rootfs_layers is None or traits.ids is None:
-        raise SpecError("root.path", f"{plan.rootfs!r} has no layers that could be ID-mapped")
-    tree = OverlayTree(plan.rootfs, traits.rootfs_layers, traits.ids[:2], propagation=propagation)
-    tree.uid_mappings, tree.gid_mappings = plan.uid_mappings, plan.gid_mappings
-    tree.userns = dict(plan.join).get(CLONE_NEWUSER, "")
-    return tree

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.child.plan import ChildPlan
     from sysvisor_runc.plan.mounts import Tree
     from sysvisor_runc.plan.overlay import OverlayTree
-    from sysvisor_runc.plan.seccomp import Filter
+    from sysvisor_runc.plan.seccomp_cache import Filter
     from sysvisor_runc.spec.types import IDMapping, IntelRdt, IOPriority, Scheduler
 
     class Described(Protocol):

@@ -11,7 +11,7 @@ from _blake2 import blake2b
 
 from sysvisor_runc.errors import SpecError, SysvisorError, reason
 from sysvisor_runc.kernel import seccomp as kernel
-from sysvisor_runc.plan.seccomp import CacheEntry, Filter, Library
+from sysvisor_runc.plan.seccomp_cache import CacheEntry, Filter, Library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

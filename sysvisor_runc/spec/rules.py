@@ -10,12 +10,13 @@ import os
 
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.spec import schema
+from sysvisor_runc.spec.view import View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from sysvisor_runc.spec.types import Linux, LinuxResources, Process, Seccomp, Spec
+    from sysvisor_runc.spec.types import LinuxResources, Process, Seccomp, Spec
 
 _HOST_NAME_MAX = 64
 
@@ -31,23 +32,6 @@ _IPC_SYSCTLS = frozenset(
         "kernel.shm_rmid_forced",
     ]
 )
-
-
-class View:
-    """A configuration with its namespaces looked up: `spaces` maps each type to its path, empty for a new one."""
-
-    __slots__ = ("added", "linux", "rootless", "spaces", "spec", "warn")
-
-    def __init__(self, spec: Spec, warn: list[str], rootless: bool, added: Collection[str]) -> None:
-        self.spec = spec
-        self.linux: Linux = spec.get("linux", {})
-        self.warn = warn
-        self.rootless = rootless
-        self.added = added
-        self.spaces: dict[str, str] = {}
-
-    def has(self, namespace: str) -> bool:
-        return namespace in self.spaces or namespace in self.added
 
 
 def check_spec(spec: Spec, warn: list[str], *, runnable: bool, rootless: bool, added: Collection[str]) -> None:

@@ -12,8 +12,8 @@ from sysvisor_runc.spec.schema import MPOL_FLAGS, MPOL_MODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysvisor_runc.spec.rules import View
     from sysvisor_runc.spec.types import HugepageLimit, IDMapping, MemoryPolicy, Mount, Process, Scheduler
+    from sysvisor_runc.spec.view import View
 
 _IFNAMSIZ = 16
 # A user namespace takes so many lines of map (user_namespaces(7), Linux 4.15).

@@ -8,14 +8,22 @@ from __future__ import annotations
 import fcntl
 import os
 
-from sysvisor_runc.errors import StateError
-from sysvisor_runc.state.store import NoSuchContainer
+from sysvisor_runc.errors import NoSuchContainer, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Protocol
 
-    from sysvisor_runc.state.store import Entry
+    class Lockable(Protocol):
+        """What is locked: a container's directory, open at `dirfd`."""
+
+        id: str
+        dirfd: int
+
+        def holds_lock(self, exclusive: bool) -> None: ...
+        def is_current(self) -> bool: ...
+        def unlock(self) -> None: ...
 
 
 class Lock:
@@ -27,7 +35,7 @@ class Lock:
 
     __slots__ = ("_entry", "_operation", "_timeout")
 
-    def __init__(self, entry: Entry, operation: int, timeout: float) -> None:
+    def __init__(self, entry: Lockable, operation: int, timeout: float) -> None:
         self._entry = entry
         self._operation = operation
         self._timeout = timeout

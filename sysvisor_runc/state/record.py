@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from sysvisor_runc.state.store import VERSION
+# Raised only when an older reader would act wrongly on what a newer writer stores; new fields alone do not need it.
+VERSION = 1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

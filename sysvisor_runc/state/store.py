@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 
-from sysvisor_runc.errors import StateError, reason
+from sysvisor_runc.errors import NoRecord, NoSuchContainer, StateError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.lock import Lock
     from sysvisor_runc.state.record import Record
 
-# Raised only when an older reader would act wrongly on what a newer writer stores; new fields alone do not need it.
-VERSION = 1
-
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _ID_MAX = 255  # NAME_MAX
 
@@ -31,14 +28,6 @@ _RECORD_MAX = 64 << 20
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 LOCK_TIMEOUT = 30.0
-
-
-class NoSuchContainer(StateError):
-    """There is no directory for this id."""
-
-
-class NoRecord(StateError):
-    """The directory is there but has no usable record: the command that was creating it was killed, or still works."""
 
 
 def check_id(container_id: str) -> str:
@@ -315,6 +304,7 @@ class Entry:
 
     def _decode(self, data: bytes) -> Record:
         from sysvisor_runc.jsonlight import loads
+        from sysvisor_runc.state.record import VERSION
 
         hint = "remove the container with `delete --force`"
         try:

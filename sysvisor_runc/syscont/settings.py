@@ -37,14 +37,14 @@ def read_settings(spec: Spec, process: Process | None = None, env: Mapping[str, 
         for index, entry in enumerate(source.get("env", ()) if source else ()):
             if entry.startswith("SYSVISOR_"):
                 wishes.append((f"process.env[{index}]", entry))
-    for key, value in spec.get("annotations", {}).items():
+    for key, text in spec.get("annotations", {}).items():
         if key.startswith("org.sysvisor."):
-            wishes.append((f"annotations[{key!r}]", f"{key}={value}"))
+            wishes.append((f"annotations[{key!r}]", f"{key}={text}"))
     if wishes:
-        from sysvisor_runc.syscont.wishes import apply
+        from sysvisor_runc.syscont.wishes import read
 
-        for path, entry in wishes:
-            apply(settings, path, entry)
+        for name, value in read(wishes).items():
+            setattr(settings, name, value)
     return settings
 
 

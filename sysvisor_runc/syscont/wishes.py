@@ -4,32 +4,36 @@ from __future__ import annotations
 
 from sysvisor_runc.errors import SpecError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from sysvisor_runc.syscont.settings import Settings
-
 _FLAGS = ("SYSCONT_MODE", "HONOR_CAPS", "CHOWN_ROOTFS", "CPUSET_FROM_QUOTA")
 
 # Accepted, kept for sysvisor-fs, and without effect on the conversion.
 _RESERVED = ("IGNORE_SYSFS_CHOWN", "ALLOW_TRUSTED_XATTR")
 
 
-def apply(settings: Settings, path: str, entry: str) -> None:
-    """Apply `SYSVISOR_SYSCONT_MODE=FALSE`, or `org.sysvisor.syscont-mode=false`, found at a JSON path.
+def read(wishes: list[tuple[str, str]]) -> dict[str, bool | frozenset[str]]:
+    """What settings (JSON path, `SYSVISOR_SYSCONT_MODE=FALSE` or `org.sysvisor.syscont-mode=false`) set to what.
 
-    Raises SpecError for an unknown variable or a value that is not one. Other parts of the runtime have annotations
-    of their own, so an unknown one is no mistake here.
+    Later ones win. Raises SpecError for an unknown variable or a value that is not one. Other parts of the runtime have
+    annotations of their own, so an unknown one is no mistake here.
     """
+    found: dict[str, bool | frozenset[str]] = {}
+    for path, entry in wishes:
+        found.update(_read(path, entry))
+    return found
+
+
+def _read(path: str, entry: str) -> dict[str, bool | frozenset[str]]:
     full_name, _, value = entry.partition("=")
     is_variable = full_name.startswith("SYSVISOR_")
     name = full_name.removeprefix("SYSVISOR_").removeprefix("org.sysvisor.").upper().replace("-", "_")
     if name in _FLAGS:
-        setattr(settings, name.lower(), _truth(path, value))
-    elif name == "SKIP_UID_SHIFT":
-        settings.skip_uid_shift = _destinations(path, value)
-    elif is_variable and name not in _RESERVED:
+        return {name.lower(): _truth(path, value)}
+    if name == "SKIP_UID_SHIFT":
+        return {"skip_uid_shift": _destinations(path, value)}
+    if is_variable and name not in _RESERVED:
         hint = "variables that start with SYSVISOR_ are settings of the runtime"
         raise SpecError(path, f"unknown setting {full_name!r}", hint=hint)
+    return {}
 
 
 def _truth(path: str, value: str) -> bool:

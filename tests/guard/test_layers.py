@@ -1,5 +1,7 @@
 """The layer table of ARCHITECTURE.md: which package may know which."""
 
+import graphlib
+
 import pytest
 
 from tests.support import source
@@ -89,6 +91,18 @@ def test_the_table_has_no_cycle() -> None:
 def test_imports_point_down() -> None:
     """No module imports from a layer above or beside its own."""
     assert [line for module in runtime_modules() for line in offences(module)] == []
+
+
+def test_no_files_know_each_other() -> None:
+    """Imports have an order inside a package, too: no circle of files, be it for the type checker or in functions."""
+    modules = {module.name: module for module in source.modules()}
+    order = graphlib.TopologicalSorter(
+        {
+            name: {item.target for item in source.imports(module) if item.target in modules and item.target != name}
+            for name, module in modules.items()
+        }
+    )
+    order.prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("library", HEAVY)

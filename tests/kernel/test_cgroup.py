@@ -14,10 +14,12 @@ import pytest
 from sysvisor_runc.aio import loop as loops
 from sysvisor_runc.aio.oom import OomWatch
 from sysvisor_runc.cgroup import tree
+from sysvisor_runc.cgroup.delegation import delegate
 from sysvisor_runc.cgroup.driver import open_driver
-from sysvisor_runc.cgroup.layout import UNIFIED, Layout, detect
-from sysvisor_runc.cgroup.manager import LEAF_V1, Manager
-from sysvisor_runc.cgroup.settings import Setting, convert
+from sysvisor_runc.cgroup.layout import LEAF_V1, UNIFIED, Layout, detect
+from sysvisor_runc.cgroup.manager import Manager
+from sysvisor_runc.cgroup.resources import convert
+from sysvisor_runc.cgroup.settings import Setting
 from sysvisor_runc.cgroup.stats import oom_kills, stats
 from sysvisor_runc.errors import CgroupError
 from sysvisor_runc.kernel.namespaces import clone3
@@ -501,7 +503,7 @@ def as_container_root(manager: Manager, body: Callable[[], object]) -> int:
 
 def test_delegated_root_makes_cgroups(manager: Manager) -> None:
     """The container's root makes a cgroup in every hierarchy it was given and moves itself there."""
-    manager.delegate(UID, UID)
+    delegate(manager, UID, UID)
     paths = set(manager.exec_paths().values())
 
     def work() -> None:
@@ -516,7 +518,7 @@ def test_delegated_root_makes_cgroups(manager: Manager) -> None:
 
 def test_delegated_root_cannot_raise_limits(manager: Manager) -> None:
     """No limit file of the container's cgroup, nor of the leaf, can be written by the container's root."""
-    manager.delegate(UID, UID)
+    delegate(manager, UID, UID)
     directories = {*manager.paths.values(), *manager.exec_paths().values()}
     # The kernel makes event_control writable by all; it only asks to be told of events.
     allowed = {"cgroup.procs", "tasks", "cgroup.subtree_control", "cgroup.threads", "cgroup.event_control"}
@@ -535,7 +537,7 @@ def test_delegated_memory_stays_bound(manager: Manager) -> None:
     """A cgroup that the container makes for itself is still under the container's limit."""
     needs(manager, "memory")
     apply(manager, {"memory": {"limit": 16 << 20, "swap": 16 << 20}})
-    manager.delegate(UID, UID)
+    delegate(manager, UID, UID)
     path = manager.exec_paths()[UNIFIED if manager.v2 else "memory"]
 
     def work() -> None:
@@ -564,7 +566,7 @@ def test_throttled_blkio_is_not_delegated(manager: Manager) -> None:
         "blockIO": {"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]}
     }
     apply(manager, throttle)
-    manager.delegate(UID, UID)
+    delegate(manager, UID, UID)
     leaf = pathlib.Path(manager.paths["blkio"], LEAF_V1)
     assert leaf.stat().st_uid == 0
     file = leaf / "blkio.throttle.read_bps_device"
@@ -579,7 +581,7 @@ def test_throttle_set_later_is_passed_on(manager: Manager) -> None:
     """A throttle that comes with an update reaches the cgroups that the container has made, and takes them back."""
     if "blkio" not in manager.paths:
         pytest.skip("no v1 blkio controller; to force it: run on cgroup v1")
-    manager.delegate(UID, UID)
+    delegate(manager, UID, UID)
     mine = pathlib.Path(manager.paths["blkio"], LEAF_V1, "mine")
     mine.mkdir()
     os.chown(mine, UID, UID)
@@ -594,7 +596,7 @@ def test_cpuset_reaches_the_leaf(manager: Manager) -> None:
     if "cpuset" not in manager.paths:
         pytest.skip("no v1 cpuset controller; to force it: run on cgroup v1")
     before = value(manager, "cpuset.cpus")
-    manager.delegate(UID, UID)
+    delegate(manager, UID, UID)
     leaf = pathlib.Path(manager.paths["cpuset"], LEAF_V1, "cpuset.cpus")
     first = before.replace("-", ",").split(",")[0]
     apply(manager, {"cpu": {"cpus": first}})

@@ -17,7 +17,7 @@ from sysvisor_runc.errors import SpecError
 from sysvisor_runc.kernel import libseccomp
 from sysvisor_runc.kernel import seccomp as kernel
 from sysvisor_runc.kernel.syscall import SyscallError, syscall
-from sysvisor_runc.plan import seccomp, seccomp_enosys
+from sysvisor_runc.plan import seccomp, seccomp_cache, seccomp_enosys
 from sysvisor_runc.spec.types import Seccomp, SeccompArg, SeccompSyscall
 from sysvisor_runc.syscont.seccomp import allow_system_calls
 from tests.support.filtered import ESSENTIAL, Call, errnos, load, outcome
@@ -46,7 +46,7 @@ def allow(*names: str, action: str = "SCMP_ACT_ERRNO") -> Seccomp:
     }
 
 
-def compiled(profile: Seccomp) -> seccomp.Filter:
+def compiled(profile: Seccomp) -> seccomp_cache.Filter:
     return seccomp.compile(profile, None)
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sysvisor_runc.plan import seccomp, seccomp_compile
+from sysvisor_runc.plan import seccomp, seccomp_cache, seccomp_compile
 from sysvisor_runc.spec.types import Seccomp
 from tests.support import source
 
@@ -25,7 +25,7 @@ def cache(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "@seccomp"
 
 
-def compile_twice(cache: pathlib.Path) -> tuple[seccomp.Filter, pathlib.Path]:
+def compile_twice(cache: pathlib.Path) -> tuple[seccomp_cache.Filter, pathlib.Path]:
     """Compile the profile into the cache; the filter and the one entry."""
     result = seccomp.compile(PROFILE, str(cache))
     (entry,) = cache.iterdir()
@@ -34,8 +34,8 @@ def compile_twice(cache: pathlib.Path) -> tuple[seccomp.Filter, pathlib.Path]:
 
 def forge(entry: pathlib.Path) -> None:
     """Put another filter under the same key, in perfect form."""
-    forged = seccomp.Filter(FORGED, 0, ())
-    library = seccomp.Library(str(pathlib.Path("/proc/self/exe").resolve()))
+    forged = seccomp_cache.Filter(FORGED, 0, ())
+    library = seccomp_cache.Library(str(pathlib.Path("/proc/self/exe").resolve()))
     seccomp_compile.store(str(entry), bytes.fromhex(entry.name), forged, library)
 
 
@@ -75,7 +75,7 @@ print("libseccomp" in open("/proc/self/maps").read(), *sorted(n for n in sys.mod
         for _ in range(2)
     ]
     assert runs[0].startswith("True ")
-    small = ["errors", "plan", "plan.seccomp", "plan.tags", "version"]
+    small = ["errors", "plan", "plan.seccomp", "plan.seccomp_cache", "plan.tags", "version"]
     assert runs[1].split() == ["False", *(f"sysvisor_runc.{name}" for name in small)]
 
 
@@ -178,7 +178,7 @@ def test_entry_of_another_library_is_no_hit(cache: pathlib.Path, tmp_path: pathl
     file = tmp_path / "libseccomp.so.2"
     file.write_text("old")
     seccomp_compile.store(
-        str(entry), bytes.fromhex(entry.name), seccomp.Filter(FORGED, 0, ()), seccomp.Library(str(file))
+        str(entry), bytes.fromhex(entry.name), seccomp_cache.Filter(FORGED, 0, ()), seccomp_cache.Library(str(file))
     )
     assert seccomp.compile(PROFILE, str(cache)).bpf == FORGED
     file.write_text("newer")

@@ -7,7 +7,7 @@ import struct
 
 from sysvisor_runc.kernel import seccomp as kernel
 from sysvisor_runc.kernel.libseccomp import seccomp_syscall_resolve_name
-from sysvisor_runc.plan.seccomp import Filter
+from sysvisor_runc.plan.seccomp_cache import Filter
 
 # What an interpreter needs to make a call and tell its outcome.
 ESSENTIAL = ["write", "exit_group", "brk", "mmap", "munmap", "futex", "rt_sigreturn", "restart_syscall"]

@@ -11,7 +11,7 @@ import types
 
 import pytest
 
-from sysvisor_runc.cgroup.settings import convert as cgroup_settings
+from sysvisor_runc.cgroup.resources import convert as cgroup_settings
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.plan import build
 from sysvisor_runc.plan.mounts import CgroupView

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sysvisor_runc.cgroup.devices import ANY, MKNOD, READ, WRITE, Devices, Rule
+from sysvisor_runc.cgroup.device_rule import ANY, MKNOD, READ, WRITE, Rule
+from sysvisor_runc.cgroup.devices import Devices
 from sysvisor_runc.cgroup.devices_v2 import program
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.spec.types import DeviceCgroup
@@ -60,7 +61,8 @@ def judge(devices: Devices, type_: str, access: int, major: int, minor: int) -> 
 @pytest.mark.parametrize("wanted", [[], [DENY_ALL], [ALLOW_ALL, DENY_ALL]])
 def test_default_rules(wanted: list[DeviceCgroup]) -> None:
     """Without rules of its own, a container has the standard devices, mknod of all, and nothing else."""
-    code = program(Devices(wanted))
+    devices = Devices(wanted)
+    code = program(devices.rules, allow=devices.allow)
     allowed = [(major, minor) for major in range(12) for minor in range(12) if run(code, 2, READ | WRITE, major, minor)]
     assert allowed == [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)]
     assert run(code, 2, READ | WRITE, 136, 77)
@@ -110,7 +112,7 @@ def test_program_means_what_the_rules_mean(allow: bool, some: list[Rule]) -> Non
     """For any list of rules the program answers as the rules read, for every access to every device."""
     devices = Devices([], defaults=False)
     devices.allow, devices.rules = allow, some
-    code = program(devices)
+    code = program(some, allow=allow)
     for number, type_ in ((1, "b"), (2, "c")):
         for access in range(1, 8):
             for major in (1, 2, 3):

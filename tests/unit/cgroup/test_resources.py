@@ -3,7 +3,8 @@
 import pytest
 
 from sysvisor_runc.cgroup import resources_v2
-from sysvisor_runc.cgroup.settings import Setting, convert
+from sysvisor_runc.cgroup.resources import convert
+from sysvisor_runc.cgroup.settings import Setting
 from sysvisor_runc.errors import SpecError
 from sysvisor_runc.spec.types import LinuxResources
 

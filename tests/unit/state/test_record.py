@@ -7,8 +7,7 @@ import time
 import pytest
 
 from sysvisor_runc import jsonlight
-from sysvisor_runc.state.record import new_record, rfc3339nano
-from sysvisor_runc.state.store import VERSION
+from sysvisor_runc.state.record import VERSION, new_record, rfc3339nano
 
 SPEC = {"ociVersion": "1.3.0", "annotations": {"b": "2", "a": "1"}}
 

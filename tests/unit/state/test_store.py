@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sysvisor_runc.errors import StateError
+from sysvisor_runc.errors import NoRecord, NoSuchContainer, StateError
 from sysvisor_runc.state.record import new_record
-from sysvisor_runc.state.store import Entry, NoRecord, NoSuchContainer, Store, check_id
+from sysvisor_runc.state.store import Entry, Store, check_id
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
