@@ -82,6 +82,8 @@ class Store:
             raise self._unusable("create a container in", error)
         try:
             entry = self.open(container_id)
+        except NoSuchContainer:
+            raise StateError(f"container {container_id!r} was deleted while it was being created")
         except BaseException:  # no descriptor left, perhaps
             os.rmdir(container_id, dir_fd=self.fd())
             raise

@@ -83,6 +83,21 @@ def test_everything_is_ours_alone(store: Store, tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "a/state/c/state.json").stat().st_mode & 0o7777 == 0o600
 
 
+def test_a_directory_that_is_deleted_as_soon_as_it_is_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `delete --force` that is quicker than the creator's next step is told as what it is."""
+    mkdir = os.mkdir
+
+    def made_and_gone(path: str, mode: int, dir_fd: int) -> None:
+        mkdir(path, mode, dir_fd=dir_fd)
+        os.rmdir(path, dir_fd=dir_fd)
+
+    store.fd(create=True)
+    monkeypatch.setattr(os, "mkdir", made_and_gone)
+    with pytest.raises(StateError, match="container 'c' was deleted while it was being created"):
+        store.create("c")
+    assert store.ids() == []
+
+
 def test_an_id_is_taken_once(store: Store) -> None:
     """The second creator of an id is told so and changes nothing."""
     with store.create("c") as entry:
