@@ -190,6 +190,6 @@ def test_a_container_costs_little(served: Served, record_property: object) -> No
     before = resident()
     served.daemon.register(*ids)
     grown = resident() - before
-    served.daemon.call(*(("Unregistration", {"Id": name}) for name in ids))
+    served.daemon.unregister(*ids)
     print(f"{grown / 100:.1f} KiB a container")
     assert grown <= 64 * 100
