@@ -79,7 +79,8 @@ class Gateway:
             try:
                 try:
                     self._hand(connection)
-                except (BrokenPipeError, ConnectionResetError):  # it has ended just now
+                except (BrokenPipeError, ConnectionResetError):  # it has ended just now, or is about to
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                     self._ended()
                     self._hand(connection)
             except OSError as error:  # there can be none, or it hangs
@@ -134,6 +135,8 @@ class Gateway:
 
     def _hold_back(self) -> None:
         """Have connections wait, the longer the more of its kind have ended."""
+        if self._opening is not None:
+            self._opening.cancel()
         if self._failures:
             self._door.shut()
             delay = min(0.1 * 2 ** (self._failures - 1), _LONGEST_DELAY)
