@@ -1,4 +1,4 @@
-"""What the daemon's outward half (gRPC, control socket, metrics) asks of its registry.
+"""What the daemon's outward half (control socket, gateway, metrics) asks of its registry, and what calls are called.
 
 The registry is called on the event loop and answers within milliseconds. Its failures are the exceptions below,
 ValueError for an argument that is none, and OSError for what the kernel refused.
@@ -7,6 +7,15 @@ ValueError for an argument that is none, and OSError for what the kernel refused
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+# The methods of the service, and what they are on the control socket (`calls`).
+CALLS = {
+    "GetMountpoint": "mountpoint",
+    "ContainerPreRegistration": "preregister",
+    "ContainerRegistration": "register",
+    "ContainerUpdate": "update",
+    "ContainerUnregistration": "unregister",
+}
 
 
 class AlreadyRegistered(Exception):
@@ -46,6 +55,11 @@ if TYPE_CHECKING:
         containers: list[ContainerStatus]
         files: list[FileStatus]
 
+    class DaemonStatus(Status):
+        """The same, and the pid of the gateway, 0 while there is none."""
+
+        gatewayPid: int
+
     class Registry(Protocol):
         """The containers that the daemon serves."""
 
@@ -73,5 +87,7 @@ if TYPE_CHECKING:
         def settle(self, container_id: str) -> bool: ...
         # Have a connection for it that works, if the kernel has ended the one there was; init's pid and its start.
         def remount(self, container_id: str) -> tuple[int, int]: ...
+        # The ids of those that are registered; who init of one is, 0 where it is not.
         def served(self) -> list[str]: ...
+        def init_of(self, container_id: str) -> int: ...
         def status(self) -> Status: ...

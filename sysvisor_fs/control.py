@@ -1,9 +1,8 @@
-"""The control socket: questions that need no gRPC, and descriptors, which gRPC cannot carry.
+"""The control socket: the daemon's calls, questions about it, and descriptors, which gRPC cannot carry.
 
 SOCK_SEQPACKET: a packet is one JSON object, a request or its answer. Nothing in here waits, so a connection needs no
-task: a packet comes in, the answer goes out.
+task: a packet comes in, the answer goes out. The calls are in `calls`, and the gateway's connection is one like others.
 
-    {"op": "mountpoint"}                          → {"ok": true, "mountpoint": "…"}
     {"op": "trees", "id": ID, "paths": ["…", …]}  → {"ok": true, "served": [INDEX, …]} and as many descriptors
     {"op": "settle", "id": ID}                    → {"ok": true, "gone": BOOL}
     {"op": "remount", "id": ID}                   → {"ok": true, "pid": INIT, "start": TICKS}
@@ -11,7 +10,7 @@ task: a packet comes in, the answer goes out.
     {"op": "status"}                              → {"ok": true, "status": {…}}
     {"op": "metrics"}                             → {"ok": true, "metrics": "…"}
 
-A failure is {"error": TEXT}.
+A failure is {"error": TEXT, "code": STATUS CODE}.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.contract import NotRegistered
+from sysvisor_fs.calls import Calls, failure
+from sysvisor_fs.contract import AlreadyRegistered, NotRegistered
 from sysvisor_fs.door import is_welcome
 from sysvisor_runc import log
 from sysvisor_runc.contract.names import PACKET_MAX
@@ -32,7 +32,7 @@ from sysvisor_runc.contract.names import PACKET_MAX
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysvisor_fs.contract import Registry
+    from sysvisor_fs.contract import DaemonStatus, Registry
 
     Answer = tuple[dict[str, object], list[int]]
 
@@ -40,31 +40,50 @@ _CONNECTIONS = 1024
 _PATHS_MAX = 128  # and so descriptors in one packet (SCM_MAX_FD is 253)
 _SO_SNDBUFFORCE = 32  # socket(7); not in the socket module
 _SEND_BUFFER = 1 << 20  # a status of a thousand containers is one packet
+# Failures that are the caller's, or the kernel's: all others are a fault of ours.
+_EXPECTED = (AlreadyRegistered, NotRegistered, ValueError, OSError)
 
 
 class Control:
-    """Serves one listening socket."""
+    """Serves one listening socket, and connections that it is given.
 
-    def __init__(self, listener: socket.socket, registry: Registry, metrics: Callable[[], str]) -> None:
+    Attributes:
+        calls: what carries out the calls of the contract.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        registry: Registry,
+        status: Callable[[], DaemonStatus],
+        metrics: Callable[[], str],
+    ) -> None:
+        self.calls = Calls(registry)
         self._listener = listener
         self._connections: set[socket.socket] = set()
-        self._ops: dict[object, Callable[[dict[str, object]], Answer]] = {
-            "mountpoint": lambda request: ({"mountpoint": registry.mountpoint}, []),
+        self._ops: dict[str, Callable[[dict[str, object]], Answer]] = {
             "settle": lambda request: ({"gone": registry.settle(_text(request, "id"))}, []),
             "remount": lambda request: (_remount(registry, request), []),
             "served": lambda request: ({"ids": registry.served()}, []),
-            "status": lambda request: ({"status": registry.status()}, []),
+            "status": lambda request: ({"status": status()}, []),
             "metrics": lambda request: ({"metrics": metrics()}, []),
             "trees": lambda request: _trees(registry, request),
         }
         asyncio.get_running_loop().add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Stop listening and hang up on everybody."""
+        """Stop listening and hang up on everybody. What they were holding is the successor's to know."""
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         for connection in list(self._connections):
             self._hang_up(connection)
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer whoever is at the other end of a connection, which is ours from now on."""
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
+        self._connections.add(connection)
+        asyncio.get_running_loop().add_reader(connection, self._readable, connection)
 
     def _accept(self) -> None:
         try:
@@ -72,15 +91,12 @@ class Control:
         except OSError as error:
             log.debug(f"accept on the control socket: {error}")
             return
-        connection.setblocking(False)
         if len(self._connections) >= _CONNECTIONS or not is_welcome(connection):
             connection.close()
             return
-        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
-        self._connections.add(connection)
-        asyncio.get_running_loop().add_reader(connection, self._serve, connection)
+        self.serve(connection)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _readable(self, connection: socket.socket) -> None:
         try:
             packet, _, flags, _ = connection.recvmsg(PACKET_MAX)
         except BlockingIOError:
@@ -88,35 +104,44 @@ class Control:
         except OSError:
             packet, flags = b"", 0
         if not packet:
-            self._hang_up(connection)
+            self._left(connection)
             return
-        truncated = bool(flags & socket.MSG_TRUNC)
-        answer, descriptors = self._answer(b"" if truncated else packet)
+        answer, descriptors = self._answer(connection, b"" if flags & socket.MSG_TRUNC else packet)
         try:
             _send(connection, answer, descriptors)
         except OSError as error:  # gone, or one that asks and never reads
             log.debug(f"answer on the control socket: {error}")
-            self._hang_up(connection)
+            self._left(connection)
         finally:
             for fd in descriptors:
                 os.close(fd)
 
-    def _answer(self, packet: bytes) -> Answer:
+    def _answer(self, connection: socket.socket, packet: bytes) -> Answer:
         try:
-            request = json.loads(packet)
-            op = self._ops.get(request.get("op")) if isinstance(request, dict) else None
-            if op is None:
-                known = ", ".join(map(str, self._ops))
-                return {"error": f"expected a JSON object whose op is one of {known}"}, []
-            answer, descriptors = op(request)
-        except NotRegistered as error:
-            return {"error": str(error), "code": "NOT_FOUND"}, []
-        except (ValueError, OSError) as error:
-            return {"error": str(error)}, []
+            answer, descriptors = self._carry_out(connection, json.loads(packet))
+        except _EXPECTED as error:
+            code, problem = failure(error)
+            log.debug(f"control request {packet[:200]!r}: {code}: {problem}")
+            return {"error": problem, "code": code}, []
         except Exception as error:  # noqa: BLE001  # the boundary: a fault of ours must not end the daemon
             log.error(f"control request {packet[:200]!r}: {type(error).__name__}: {error}")
-            return {"error": f"internal error: {type(error).__name__}"}, []
+            code, problem = failure(error)
+            return {"error": problem, "code": code}, []
         return {"ok": True, **answer}, descriptors
+
+    def _carry_out(self, connection: socket.socket, request: object) -> Answer:
+        op = request.get("op") if isinstance(request, dict) else None
+        if isinstance(request, dict) and isinstance(op, str):
+            if op in self.calls.ops:
+                return self.calls.carry_out(op, request, connection), []
+            if op in self._ops:
+                return self._ops[op](request)
+        known = ", ".join((*self.calls.ops, *self._ops))
+        raise ValueError(f"expected a JSON object whose op is one of {known}")
+
+    def _left(self, connection: socket.socket) -> None:
+        self._hang_up(connection)
+        self.calls.left(connection)
 
     def _hang_up(self, connection: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(connection)

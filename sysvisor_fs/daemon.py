@@ -1,6 +1,6 @@
 """A daemon from its start to its end: first FUSE, then the rest.
 
-lock ─ holder ─ its mount namespace ─ what it keeps ─ FUSE thread ─ replay ─┬─ asyncio: control, gRPC, inits' ends
+lock ─ holder ─ its mount namespace ─ what it keeps ─ FUSE thread ─ replay ─┬─ asyncio: control, metrics, inits' ends
                                                    readers are served from here on
 """
 

@@ -1,9 +1,4 @@
-"""The door to the gRPC server: takes connections, looks who it is, and carries bytes.
-
-gRPC can neither say who its peer is nor listen on a socket that systemd or a predecessor has opened. So the socket
-people know is served here, and the server listens on one that nobody else can reach: in a tmpfs that is mounted nowhere
-(`private_directory`). Connections are taken before the server is there, and wait for it.
-"""
+"""The sockets that others connect to, and who may: root, and whoever runs the daemon."""
 
 from __future__ import annotations
 
@@ -12,26 +7,17 @@ import os
 import socket
 import struct
 import time
+from typing import TYPE_CHECKING
 
 from sysvisor_runc import log
-from sysvisor_runc.kernel import mount as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _BACKLOG = 128
-_CONNECTIONS = 256
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NO_COOKIE = 4, 20, 1, -1
 _TCP_ESTABLISHED = 1
 _SAY_AGAIN = 10.0  # seconds between two complaints about peers that were turned away
-
-
-def private_directory() -> int:
-    """A directory that can be reached through this descriptor alone."""
-    context = m.fsopen("tmpfs")
-    try:
-        m.fsconfig(context, m.FSCONFIG_SET_STRING, "mode", "700")
-        m.fsconfig(context, m.FSCONFIG_CMD_CREATE)
-        return m.fsmount(context)
-    finally:
-        os.close(context)
 
 
 def listen(path: str, kind: int) -> socket.socket:
@@ -117,91 +103,35 @@ def owner_told(answer: bytes) -> int:
     return int(uid) if answer[17] == _TCP_ESTABLISHED and inode else -1
 
 
-class _End(asyncio.Protocol):
-    """One of the two connections that belong together.
-
-    Attributes:
-        other: its counterpart.
-        early: what has come before there was one: the server speaks first.
-    """
-
-    def __init__(self, door: Door | None) -> None:
-        self._door = door
-        self._transport: asyncio.Transport | None = None
-        self.other: _End | None = None
-        self.early = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        if self.other is not None:
-            transport.write(self.other.early)
-
-    def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other._transport is not None:
-            self.other._transport.write(data)
-        else:
-            self.early += data
-
-    def eof_received(self) -> bool:
-        return False  # HTTP/2 knows no half of a connection
-
-    def pause_writing(self) -> None:
-        if self.other is not None and self.other._transport is not None:
-            self.other._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self.other is not None and self.other._transport is not None:
-            self.other._transport.resume_reading()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        other, self.other = self.other, None
-        if other is not None:
-            other.close()
-        if self._door is not None:
-            self._door.left()
-
-    def close(self) -> None:
-        """Send what is left and hang up."""
-        if self._transport is not None:
-            self._transport.close()
-
-
 class Door:
-    """Takes connections for the server behind it.
+    """Takes connections, and leads those in whose peer is welcome.
 
     Attributes:
         refused: how many peers were turned away.
     """
 
-    def __init__(self, listeners: list[socket.socket], inner: str) -> None:
+    def __init__(self, listeners: list[socket.socket], lead: Callable[[socket.socket], None]) -> None:
         self._listeners = listeners
-        self._inner = inner
-        self._open = asyncio.Event()
-        self._inside = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lead = lead
         self.refused = 0
         self._said = (0, -_SAY_AGAIN)  # how many of them, and when
-        loop = asyncio.get_running_loop()
-        for listener in listeners:
-            loop.add_reader(listener, self._accept, listener)
+        self.open()
 
     def open(self) -> None:
-        """The server is there."""
-        self._open.set()
+        """Take connections."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def shut(self) -> None:
+        """Take none for now: they wait in the kernel."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
 
     def close(self) -> None:
-        """Take no more connections; those that are under way end with the server."""
-        loop = asyncio.get_running_loop()
+        """Take none any more."""
+        self.shut()
         for listener in self._listeners:
-            loop.remove_reader(listener)
             listener.close()
-        for task in self._tasks:
-            task.cancel()
-
-    def left(self) -> None:
-        """A connection has ended."""
-        self._inside -= 1
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -209,15 +139,11 @@ class Door:
         except OSError as error:
             log.debug(f"accept: {error}")
             return
-        connection.setblocking(False)
-        if self._inside >= _CONNECTIONS or not is_welcome(connection):
+        if is_welcome(connection):
+            self._lead(connection)
+        else:
             connection.close()
             self._refuse()
-            return
-        self._inside += 1
-        task = asyncio.get_running_loop().create_task(self._lead(connection))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _refuse(self) -> None:
         """Count it, and say so now and then: whoever knocks must not fill the log."""
@@ -226,22 +152,3 @@ class Door:
         if (now := time.monotonic()) - when >= _SAY_AGAIN:
             log.warning(f"connections refused: {self.refused - count}")
             self._said = self.refused, now
-
-    async def _lead(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        outer: _End | None = None
-        try:
-            await self._open.wait()
-            _, inner = await loop.create_unix_connection(lambda: _End(None), self._inner)
-            _, outer = await loop.connect_accepted_socket(lambda: _join(self, inner), connection)
-        except (OSError, asyncio.CancelledError) as error:
-            if outer is None:
-                connection.close()
-                self.left()
-            log.debug(f"lead a connection to the server: {error}")
-
-
-def _join(door: Door, inner: _End) -> _End:
-    outer = _End(door)
-    outer.other, inner.other = inner, outer
-    return outer

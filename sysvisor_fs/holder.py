@@ -143,8 +143,15 @@ class Holder:
             self._daemon.leaving = operation == "bye"
             packets.send(client, {"ok": True})
         elif operation == "quit":
-            self._running = False
+            self._end()
             packets.send(client, {"ok": True})
+
+    def _end(self) -> None:
+        """Nobody finds us any more, from before whoever has us end is told so."""
+        self._running = False
+        self._poll.unregister(self._listener)
+        os.unlink(self._listener.getsockname())
+        self._listener.close()
 
     def _drop(self, name: str) -> None:
         for fd in self._store.pop(name, []):
@@ -217,7 +224,7 @@ class Holder:
         daemon = self._restart
         if daemon.failures >= _EARLY and not any(name.startswith("connection/") for name in self._store):
             log.error("holder: no daemon comes up, and there is nobody to serve: giving up")
-            self._running = False
+            self._end()
             return
         self._next_start = time.monotonic() + _CALL  # should it die before it even calls us
         daemon.failures += 1
@@ -304,5 +311,4 @@ def main(run_dir: str, mountpoint: str, ready: str) -> int:
     os.write(int(ready), b"+")
     os.close(int(ready))
     Holder(listener).run()
-    os.unlink(path)
     return 0

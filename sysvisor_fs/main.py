@@ -1,7 +1,7 @@
 """The way into sysvisor-fs: which command, and in which order a daemon comes up.
 
 Nothing heavy is imported here: a reader whose daemon was killed waits until the next one serves, so FUSE is served
-before asyncio, and gRPC, are even loaded (`daemon`).
+before asyncio is even loaded (`daemon`), and gRPC is another process's (`gateway`).
 """
 
 from __future__ import annotations
@@ -79,6 +79,11 @@ def _command(options: Options) -> int:
 
         messages.send_to(options.log, options.log_format, options.debug)
         return remount(options)
+    if options.command == "gateway":
+        from sysvisor_fs import gateway
+
+        messages.send_to(options.log, options.log_format, options.debug, f"{options.run_dir}/{LOG_FILE}")
+        return gateway.main(int(options.words[1]), int(options.words[2]))
     from sysvisor_fs.daemon import serve
 
     return serve(options)

@@ -25,8 +25,12 @@ _PATIENCE = 5.0
 _CLIENTS = 16
 
 
-def text(status: Status, calls: Mapping[tuple[str, str], int], refused: int) -> str:
-    """The whole exposition. `calls`: gRPC calls by method and status code; `refused`: connections turned away."""
+def text(status: Status, calls: Mapping[tuple[str, str], int], gateways: int, refused: int) -> str:
+    """The whole exposition.
+
+    `calls`: of the contract, by method and status code; `gateways`: how many were started; `refused`: gRPC connections
+    that were turned away.
+    """
     containers = status["containers"]
     lines = [
         *_family("containers", "gauge", "Containers that are served.", [("", {}, len(containers))]),
@@ -39,11 +43,12 @@ def text(status: Status, calls: Mapping[tuple[str, str], int], refused: int) -> 
         *_family("requests", "counter", "File system requests answered.", [("_total", {}, status["requests"])]),
         *_family("file_seconds", "summary", "Time spent answering requests for a file.", _summaries(status["files"])),
         *_family(
-            "grpc_calls",
+            "calls",
             "counter",
-            "Calls of the contract that have ended.",
+            "Calls of the contract that have ended, over gRPC or the control socket.",
             [("_total", {"method": method, "code": code}, n) for (method, code), n in sorted(calls.items())],
         ),
+        *_family("gateway_starts", "counter", "Processes started to speak gRPC.", [("_total", {}, gateways)]),
         *_family(
             "refused_connections", "counter", "Connections of peers that are not root.", [("_total", {}, refused)]
         ),

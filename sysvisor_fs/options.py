@@ -37,7 +37,7 @@ _VALUED = {
     "--tcp": "tcp", "--tree": "tree",
 }  # fmt: skip
 _RUN_DIR_MAX = 107 - len("/sysvisorfs.sock")  # sun_path of unix(7), without its zero
-COMMANDS = ("stop", "status", "remount", "holder")
+COMMANDS = ("stop", "status", "remount", "holder", "gateway")
 
 
 class Options:
@@ -55,7 +55,7 @@ class Options:
 
     @property
     def command(self) -> str:
-        """stop, status, holder, or empty to serve."""
+        """One of COMMANDS, or empty to serve. Holder and gateway are processes of ours."""
         return self.words[0] if self.words else ""
 
     @property

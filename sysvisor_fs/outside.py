@@ -1,4 +1,4 @@
-"""What the daemon does besides FUSE, on the asyncio loop: ends of containers, control socket, gRPC, signals."""
+"""What the daemon does besides FUSE, on the asyncio loop: ends of containers, sockets, signals."""
 
 from __future__ import annotations
 
@@ -46,18 +46,17 @@ async def _attend(registry: Registry, options: Options, keeper: Keeper) -> bool:
         for container_id in (*registry.revived, *registry.lost()):
             mend.start(container_id)
     inherited = {name: fd for name, fd in sd_notify.listen_fds() if name.endswith(".sock")}
-    outward = Outward(registry, options.run_dir, tcp_port=options.tcp_port, inherited=inherited)
+    outward = Outward(registry, options, inherited)
+    sd_notify.notify(READY=1, STATUS="serving", MAINPID=os.getpid())
     watchdog = loop.create_task(_watchdog())
-    loading = loop.create_task(_load(outward))
     ticking = loop.create_task(_tick(registry, options.tree))
     try:
         await end.wait()
     finally:
         sd_notify.notify(STOPPING=1)
         watchdog.cancel()
-        loading.cancel()
         ticking.cancel()
-        await asyncio.gather(watchdog, loading, ticking, return_exceptions=True)
+        await asyncio.gather(watchdog, ticking, return_exceptions=True)
         await outward.close()
         loop.remove_reader(keeper.fileno())
     return not keeper.is_gone()
@@ -91,17 +90,6 @@ class Mend:
         _, status = os.waitpid(pid, 0)
         if status:
             log.error(f"container {container_id}: it was not mounted anew; try `sysvisor-fs remount {container_id}`")
-
-
-async def _load(outward: object) -> None:
-    from sysvisor_fs.outward import Outward
-
-    assert isinstance(outward, Outward)
-    try:
-        await outward.serve_grpc()
-    except Exception as problem:  # noqa: BLE001 - a task's end: the files are served all the same
-        log.error(f"gRPC cannot be served: {type(problem).__name__}: {problem}")
-    sd_notify.notify(READY=1, STATUS="serving", MAINPID=os.getpid())
 
 
 async def _watchdog() -> None:

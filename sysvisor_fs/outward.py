@@ -1,7 +1,7 @@
-"""The daemon's sockets, put together: control and metrics at once, gRPC as soon as it is loaded.
+"""The daemon's sockets, put together: control and metrics are its own, gRPC is for the gateway.
 
 RUN_DIR/                 0700
-    sysvisorfs.sock      the contract (gRPC), 0600
+    sysvisorfs.sock      the contract (gRPC), 0600: activation.py
     control.sock         control.py
     metrics.sock         metrics.py
 """
@@ -13,8 +13,9 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
+from sysvisor_fs.activation import Gateway
 from sysvisor_fs.control import Control
-from sysvisor_fs.door import Door, listen, listen_tcp, private_directory
+from sysvisor_fs.door import listen, listen_tcp
 from sysvisor_fs.metrics import Metrics
 from sysvisor_fs.metrics import text as metrics_text
 from sysvisor_runc.contract.names import CONTROL_SOCKET, GRPC_SOCKET, METRICS_SOCKET
@@ -22,8 +23,8 @@ from sysvisor_runc.contract.names import CONTROL_SOCKET, GRPC_SOCKET, METRICS_SO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sysvisor_fs.contract import Registry
-    from sysvisor_fs.service import Server
+    from sysvisor_fs.contract import DaemonStatus, Registry
+    from sysvisor_fs.options import Options
 
 _KINDS = {
     GRPC_SOCKET: socket.SOCK_STREAM,
@@ -44,55 +45,45 @@ def make_run_dir(path: str) -> None:
         raise PermissionError(13, "expected a directory of mode 0700 that is ours", path)
 
 
+def _listener(path: str, inherited: int) -> socket.socket:
+    """The one that systemd has opened, or our own."""
+    listener = socket.socket(fileno=inherited) if inherited >= 0 else listen(path, _KINDS[os.path.basename(path)])
+    listener.setblocking(False)
+    return listener
+
+
 class Outward:
     """Everything that others connect to."""
 
-    def __init__(
-        self, registry: Registry, run_dir: str, *, tcp_port: int = 0, inherited: Mapping[str, int] | None = None
-    ) -> None:
-        """Listen, and serve control and metrics. On the running loop.
+    def __init__(self, registry: Registry, options: Options, inherited: Mapping[str, int]) -> None:
+        """Listen, and serve. On the running loop.
 
-        `inherited`: listening sockets that systemd has opened, by the file's name (`control.sock`, …). `tcp_port`: the
-        loopback interface's, for runtimes of 2019; 0 for none.
+        `inherited`: listening sockets that systemd has opened, by the file's name (`control.sock`, …).
 
         Raises:
             OSError: a socket cannot be had.
         """
         self._registry = registry
-        self._server: Server | None = None
-        make_run_dir(run_dir)
-        found = inherited or {}
-        sockets = {
-            name: socket.socket(fileno=found[name]) if name in found else listen(f"{run_dir}/{name}", kind)
-            for name, kind in _KINDS.items()
-        }
-        for one in sockets.values():
-            one.setblocking(False)
+        make_run_dir(options.run_dir)
+        sockets = {name: _listener(f"{options.run_dir}/{name}", inherited.get(name, -1)) for name in _KINDS}
         doors = [sockets[GRPC_SOCKET]]
-        if tcp_port:
-            doors.append(listen_tcp(tcp_port))
-        self._private = private_directory()
-        self._door = Door(doors, f"/proc/self/fd/{self._private}/grpc")
-        self._control = Control(sockets[CONTROL_SOCKET], registry, self.metrics)
+        if options.tcp_port:
+            doors.append(listen_tcp(options.tcp_port))
+        self._control = Control(sockets[CONTROL_SOCKET], registry, self.status, self.metrics)
+        self._gateway = Gateway(options, doors, self._control.serve)
         self._metrics = Metrics(sockets[METRICS_SOCKET], self.metrics)
 
-    async def serve_grpc(self) -> None:
-        """Load gRPC and let those in who have waited for it."""
-        from sysvisor_fs.service import serve
-
-        self._server = await serve(self._registry, f"unix:/proc/self/fd/{self._private}/grpc")
-        self._door.open()
+    def status(self) -> DaemonStatus:
+        """What there is at this moment."""
+        return {**self._registry.status(), "gatewayPid": self._gateway.pid}
 
     def metrics(self) -> str:
         """The figures of this moment."""
-        calls = {} if self._server is None else self._server.service.counts
-        return metrics_text(self._registry.status(), calls, self._door.refused)
+        gateway = self._gateway
+        return metrics_text(self._registry.status(), self._control.calls.counts, gateway.starts, gateway.refused)
 
-    async def close(self, grace: float = 1.0) -> None:
+    async def close(self) -> None:
         """Take nothing new, let the calls that are under way end."""
-        self._door.close()
+        await self._gateway.close()
         self._control.close()
         self._metrics.close()
-        if self._server is not None:
-            await self._server.stop(grace)
-        os.close(self._private)

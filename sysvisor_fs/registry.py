@@ -398,6 +398,11 @@ class Registry:
         """The ids of those that are registered."""
         return [one.id for one in self.containers.values() if one.registered]
 
+    def init_of(self, container_id: str) -> int:
+        """The pid of its init; 0 where it is not registered."""
+        container = self.containers.get(container_id)
+        return container.init_pid if container is not None and container.registered else 0
+
     def status(self) -> Status:
         """The daemon at this moment."""
         sessions = [(container, self._links[container.id].session) for container in self.containers.values()]

@@ -11,12 +11,14 @@ import time
 
 from sysvisor_runc.errors import SysvisorError, reason
 
+# Found now: entering a mount namespace, we leave the directory that it may be told from.
+_PROGRAM = os.path.realpath(sys.argv[0])
 _PATIENCE = 5.0  # seconds in which a predecessor may finish
 
 
 def program() -> list[str]:
     """How this program is started."""
-    return [sys.executable, "-SI", os.path.realpath(sys.argv[0])]
+    return [sys.executable, "-SI", _PROGRAM]
 
 
 def raise_descriptor_limit() -> None:

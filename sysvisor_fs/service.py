@@ -1,111 +1,58 @@
-"""The gRPC service: messages in, calls of the registry out, its exceptions as status codes.
+"""The gRPC service: messages in, requests to the daemon out, its failures as status codes.
 
-The only file of the daemon that names grpc, which takes a tenth of a second to load: `serve` is called when the file
-systems have long been served. The server itself is reached through `sysvisor_fs.door` alone.
+The only file of the daemon that names grpc, which takes a tenth of a second to load. Only the gateway has it.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from sysvisor_fs.contract import AlreadyRegistered, NotRegistered
+from sysvisor_fs.contract import CALLS
 from sysvisor_runc import log
 from sysvisor_runc.aio.libraries import make_importable
 from sysvisor_runc.contract import names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Protocol
 
-    from sysvisor_fs.contract import Registry
     from sysvisor_runc.contract.sysvisor_fs_pb2 import ContainerData, MountpointReq, MountpointResp, Response
 
     Context = object
-    Method = Callable[[ContainerData], None]
+    Message = dict[str, object]
 
-_CALLS_AT_ONCE = 64
-_ID_MAX = 255  # a container's file system is mounted on a directory of its name
+    class Daemon(Protocol):
+        """What `gateway.Daemon` is."""
 
-
-class Service:
-    """The methods. `counts`: (method, status code) → how many calls ended so, for the metrics."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self.counts: dict[tuple[str, str], int] = {}
-
-    def mountpoint(self, request: MountpointReq) -> MountpointResp:
-        """Where the containers' trees are."""
-        from sysvisor_runc.contract.sysvisor_fs_pb2 import MountpointResp
-
-        return MountpointResp(Mountpoint=self._registry.mountpoint)
-
-    def pre_register(self, data: ContainerData) -> None:
-        """Have a tree for a container that is about to be made."""
-        self._registry.pre_register(_valid_id(data), data.Netns)
-
-    def register(self, data: ContainerData) -> None:
-        """Learn who it is."""
-        if data.InitPid <= 0:
-            raise ValueError(f"InitPid: expected a process id, not {data.InitPid}")
-        self._registry.register(
-            _valid_id(data),
-            init_pid=data.InitPid,
-            uid=(names.unsigned(data.UidFirst), names.unsigned(data.UidSize)),
-            gid=(names.unsigned(data.GidFirst), names.unsigned(data.GidSize)),
-            proc_ro_paths=tuple(data.ProcRoPaths),
-            proc_mask_paths=tuple(data.ProcMaskPaths),
-            netns=data.Netns,
-        )
-
-    def update(self, data: ContainerData) -> None:
-        """Learn when it was made."""
-        if not data.HasField("Ctime"):
-            raise ValueError("Ctime is missing")
-        self._registry.update(_valid_id(data), data.Ctime.seconds * 1_000_000_000 + data.Ctime.nanos)
-
-    def unregister(self, data: ContainerData) -> None:
-        """Forget it."""
-        self._registry.unregister(_valid_id(data))
-
-    def count(self, method: str, code: str) -> None:
-        """One more call of `method` has ended with `code`."""
-        self.counts[method, code] = self.counts.get((method, code), 0) + 1
+        async def ask(self, request: Message) -> Message: ...
 
 
-def _valid_id(data: ContainerData) -> str:
-    text = data.Id
-    if not 0 < len(text.encode()) <= _ID_MAX or "/" in text or "\0" in text or text in (".", ".."):
-        raise ValueError(f"Id: expected a file's name of at most {_ID_MAX} bytes, not {text[:64]!r}")
-    return text
+CALLS_AT_ONCE = 64
 
 
 class Server:
-    """A running gRPC server. `service` has its counts."""
+    """A running gRPC server."""
 
-    def __init__(self, server: object, service: Service) -> None:
+    def __init__(self, server: object) -> None:
         self._server = server
-        self.service = service
 
-    async def stop(self, grace: float = 1.0) -> None:
+    async def stop(self, grace: float) -> None:
         """Let the calls that are under way end, then stop."""
         await self._server.stop(grace)  # type: ignore[attr-defined]  # grpc has no types
 
 
-async def serve(registry: Registry, address: str) -> Server:
+async def serve(daemon: Daemon, address: str) -> Server:
     """Serve the contract on `address`, as gRPC spells it, under all the names of the service.
 
     Raises:
+        ImportError: gRPC is not installed.
         OSError: the address cannot be had.
     """
     make_importable()
-    # Else gRPC starts threads in every fork of ours, and with those no namespace can be entered.
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     import grpc.aio
 
-    service = Service(registry)
-    server = grpc.aio.server(maximum_concurrent_rpcs=_CALLS_AT_ONCE, options=[("grpc.so_reuseport", 0)])
-    methods = _methods(service)
+    server = grpc.aio.server(maximum_concurrent_rpcs=CALLS_AT_ONCE, options=[("grpc.so_reuseport", 0)])
+    methods = _methods(daemon)
     for name in names.SERVICES:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
     await _add_health(server)
@@ -115,72 +62,68 @@ async def serve(registry: Registry, address: str) -> Server:
     except RuntimeError as error:
         raise OSError(98, str(error), address) from None  # EADDRINUSE
     await server.start()
-    return Server(server, service)
+    return Server(server)
 
 
-def _methods(service: Service) -> dict[str, object]:
+def _methods(daemon: Daemon) -> dict[str, object]:
     import grpc
 
     from sysvisor_runc.contract.sysvisor_fs_pb2 import ContainerData, MountpointReq, MountpointResp, Response
 
-    async def get_mountpoint(request: MountpointReq, context: Context) -> MountpointResp:
-        service.count("GetMountpoint", "OK")
-        return service.mountpoint(request)
+    async def mountpoint(_: MountpointReq, context: Context) -> MountpointResp:
+        answer = await _asked(daemon, {"op": CALLS["GetMountpoint"]}, context)
+        return MountpointResp(Mountpoint=str(answer["mountpoint"]))
+
+    def taking(op: str) -> Callable[[ContainerData, Context], Coroutine[object, object, Response]]:
+        async def call(data: ContainerData, context: Context) -> Response:
+            await _asked(daemon, {"op": op, **_fields(data)}, context)
+            return Response(Success=True)
+
+        return call
 
     handlers: dict[str, object] = {
-        "GetMountpoint": grpc.unary_unary_rpc_method_handler(
-            get_mountpoint,
-            request_deserializer=MountpointReq.FromString,
-            response_serializer=MountpointResp.SerializeToString,
-        )
-    }
-    calls: dict[str, Method] = {
-        "ContainerPreRegistration": service.pre_register,
-        "ContainerRegistration": service.register,
-        "ContainerUpdate": service.update,
-        "ContainerUnregistration": service.unregister,
-    }
-    for name, call in calls.items():
-        handlers[name] = grpc.unary_unary_rpc_method_handler(
-            _answering(service, name, call),
+        name: grpc.unary_unary_rpc_method_handler(
+            taking(op),
             request_deserializer=ContainerData.FromString,
             response_serializer=Response.SerializeToString,
         )
+        for name, op in CALLS.items()
+    }
+    handlers["GetMountpoint"] = grpc.unary_unary_rpc_method_handler(
+        mountpoint,
+        request_deserializer=MountpointReq.FromString,
+        response_serializer=MountpointResp.SerializeToString,
+    )
     return handlers
 
 
-def _answering(
-    service: Service, name: str, call: Method
-) -> Callable[[ContainerData, Context], Coroutine[object, object, Response]]:
-    """The method `name`: its failures become status codes, and the text tells the cause."""
+def _fields(data: ContainerData) -> Message:
+    """A message as the daemon's calls have it."""
+    fields: Message = {
+        "id": data.Id,
+        "initPid": data.InitPid,
+        "uid": [names.unsigned(data.UidFirst), names.unsigned(data.UidSize)],
+        "gid": [names.unsigned(data.GidFirst), names.unsigned(data.GidSize)],
+        "readonlyPaths": list(data.ProcRoPaths),
+        "maskedPaths": list(data.ProcMaskPaths),
+        "netns": data.Netns,
+    }
+    if data.HasField("Ctime"):
+        fields["created"] = data.Ctime.seconds * 1_000_000_000 + data.Ctime.nanos
+    return fields
 
-    async def answer(data: ContainerData, context: Context) -> Response:
-        import grpc
 
-        from sysvisor_runc.contract.sysvisor_fs_pb2 import Response
+async def _asked(daemon: Daemon, request: Message, context: Context) -> Message:
+    """The daemon's answer; its failure is the call's, with the status code that it has."""
+    import grpc
 
-        try:
-            call(data)
-        except AlreadyRegistered as error:
-            problem = f"{error} is registered already; is there a container of that name under another --root?"
-            code = grpc.StatusCode.ALREADY_EXISTS
-        except (NotRegistered, ProcessLookupError) as error:
-            code, problem = grpc.StatusCode.NOT_FOUND, str(error)
-        except ValueError as error:
-            code, problem = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-        except OSError as error:
-            code, problem = grpc.StatusCode.INTERNAL, str(error)
-        except Exception as error:  # noqa: BLE001  # the boundary: a fault of ours is the caller's INTERNAL, and logged
-            log.error(f"{name} of {data.Id!r}: {type(error).__name__}: {error}")
-            code, problem = grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}"
-        else:
-            service.count(name, "OK")
-            return Response(Success=True)
-        service.count(name, code.name)
-        log.debug(f"{name} of {data.Id!r}: {code.name}: {problem}")
-        abort: Callable[[object, str], Awaitable[Response]] = context.abort  # type: ignore[attr-defined]
-        return await abort(code, problem)
-
+    try:
+        answer = await daemon.ask(request)
+    except OSError as error:
+        answer = {"error": str(error), "code": "UNAVAILABLE"}
+    if "error" in answer:
+        abort: Callable[[object, str], Awaitable[None]] = context.abort  # type: ignore[attr-defined]
+        await abort(grpc.StatusCode[str(answer["code"])], str(answer["error"]))
     return answer
 
 

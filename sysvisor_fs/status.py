@@ -14,7 +14,7 @@ from sysvisor_runc.errors import SysvisorError, UsageError, reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sysvisor_fs.contract import ContainerStatus, Status
+    from sysvisor_fs.contract import ContainerStatus, DaemonStatus
 
 _ANSWER_MAX = 1 << 20
 _INTERVAL = 0.5  # seconds over which requests are counted
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def ask(run_dir: str) -> Status:
+def ask(run_dir: str) -> DaemonStatus:
     """The daemon's status.
 
     Raises:
@@ -63,22 +63,24 @@ def ask(run_dir: str) -> Status:
     answer = json.loads(packet)
     if "error" in answer:
         raise SysvisorError(f"sysvisor-fs: {answer['error']}")
-    status: Status = answer["status"]
+    status: DaemonStatus = answer["status"]
     return status
 
 
-def _rates(first: Status, second: Status) -> dict[str, float]:
+def _rates(first: DaemonStatus, second: DaemonStatus) -> dict[str, float]:
     before = {one["id"]: one["requests"] for one in first["containers"]}
     return {one["id"]: max(0, one["requests"] - before.get(one["id"], 0)) / _INTERVAL for one in second["containers"]}
 
 
-def lines(status: Status, rates: dict[str, float]) -> Iterable[str]:
+def lines(status: DaemonStatus, rates: dict[str, float]) -> Iterable[str]:
     """The status for a person."""
     containers = status["containers"]
     yield (
         f"pid {status['pid']}, for {_duration(time.time() - status['started'])}, {status['requests']} requests, "
         f"{sum(rates.values()):.0f} a second"
     )
+    gateway = status["gatewayPid"]
+    yield f"gRPC: gateway pid {gateway}" if gateway else "gRPC: nobody has called"
     yield ""
     yield from _table(
         ("CONTAINER", "INIT", "REQUESTS", "PER SECOND"),

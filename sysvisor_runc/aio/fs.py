@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ERA_PATHS = ("proc/cpuinfo", "proc/sys", "proc/uptime")
 
 _LINE_MAX = 1 << 20
+_NOTICED = 0.05  # seconds in which a channel learns that its connection is lost
 _SUCCESSION = 0.5  # seconds in which a daemon that has died is succeeded
 _RETRY_DELAYS = (0.2, 1.0, 5.0, 30.0, 120.0)  # seconds
 
@@ -86,7 +87,7 @@ class Client:
             try:
                 await self._call("ContainerPreRegistration", data)
             except CallError as error:
-                if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                if not await _may_be_repeated(error):
                     raise
                 await self._again("ContainerPreRegistration", data, fine="ALREADY_EXISTS")
         return mountpoint
@@ -126,7 +127,7 @@ class Client:
             except CallError as error:
                 if error.code == "UNIMPLEMENTED":
                     continue
-                if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                if not await _may_be_repeated(error):
                     raise
                 answer = await self._unary(service, "GetMountpoint", MountpointReq(), MountpointResp.FromString)
             self._service, self.era = service, False
@@ -139,7 +140,7 @@ class Client:
         try:
             await self._call(method, data)
         except CallError as error:
-            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            if not await _may_be_repeated(error):
                 raise
             await self._call(method, data)
 
@@ -185,6 +186,16 @@ class Client:
             if code == "DEADLINE_EXCEEDED":
                 details = f"no answer within {names.DEADLINE:g} s"
             raise CallError(method, code, details) from None
+
+
+async def _may_be_repeated(error: CallError) -> bool:
+    """Whether a call that failed so may succeed the next time, after a moment that it takes to know a lost connection.
+
+    Else it would be tried on that one again.
+    """
+    if error.code == "UNAVAILABLE":
+        await asyncio.sleep(_NOTICED)
+    return error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 def _data(**fields: object) -> ContainerData:

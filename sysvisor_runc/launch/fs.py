@@ -1,6 +1,6 @@
 """sysvisor-fs's part of a launch: announce the container, pass its mounts to the child, register it, and take it back.
 
-Loaded only where it is wanted. Who makes the gRPC calls is in `fslink`; what needs descriptors goes over the daemon's
+Loaded only where it is wanted. Who makes the calls is in `fslink`; what needs descriptors goes over the daemon's
 control socket, and where a daemon has none (one of another make) its files are taken by their paths.
 """
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sysvisor_runc.launch.child import Child
+    from sysvisor_runc.launch.fscontrol import Connection
     from sysvisor_runc.launch.fslink import Link
     from sysvisor_runc.launch.request import Request
     from sysvisor_runc.launch.undo import UndoStack
@@ -54,7 +55,7 @@ class FsLaunch:
             LaunchError: there is no daemon, and none can be started.
         """
         self._id = request.container_id
-        self._control: _socket.socket | None = None
+        self._control: Connection | None = None
         self._children: _socket.socket | None = None
         self._era = False
         self._updating = self._closed = False
@@ -67,7 +68,7 @@ class FsLaunch:
             self._control = fscontrol.connect(directory) or _start(directory, request.fs_program)
             self._target = f"unix:{directory}/{names.GRPC_SOCKET}"
         self._own = self._control is not None
-        self._link: Link = open_link(request.root, request.serve_fs_agent)
+        self._link: Link = open_link(request.root, request.serve_fs_agent, self._control)
         undo.push("link to sysvisor-fs", self.close)
         notes.note(entry, "fs", self._target)
         undo.push("registration with sysvisor-fs", self._unregister)
@@ -165,7 +166,8 @@ class FsLaunch:
     def keep(self) -> None:
         """The launch has succeeded: the registration ends with the container."""
         try:
-            self._link.call(self._request("keep"))
+            if self._link.told:
+                self._link.call(self._request("keep"))
         except LaunchError as error:
             log.debug(error.message)  # nobody is left who would undo anything
         self.close()
@@ -198,7 +200,7 @@ class FsLaunch:
         """Descriptors of the paths that the daemon serves, by the number that the plan gave them."""
         if self._control is None:
             return _open_by_path(self.mountpoint if self._era else f"{self.mountpoint}/{self._id}", paths)
-        answer, fds = fscontrol.ask(self._control, {"op": "trees", "id": self._id, "paths": list(paths)})
+        answer, fds = self._control.ask({"op": "trees", "id": self._id, "paths": list(paths)})
         served = answer.get("served")
         assert isinstance(served, list)
         return {FIRST_TREE + int(index): fd for index, fd in zip(served, fds, strict=True)}
@@ -208,19 +210,22 @@ class FsLaunch:
             self._link.drain()
         if self._link.refusal == "ALREADY_EXISTS":
             return  # another container has that id, in another state root
-        if not self._closed:
+        if not self._closed and not self._link.gone:
             try:
                 self._link.call(self._request("unregister"))
+                return
             except LaunchError:
                 if not self._link.gone:
+                    if self._link.refusal == "NOT_FOUND":
+                        return  # it has seen the end of init
                     raise
-            else:
-                return
+        if self._own and self._link.gone:
+            return  # once that daemon answers again, it sees that we, and init, have gone
         # Whoever made the calls was killed, or has left; with nobody to tell the daemon the id would be taken for ever.
         fsend.unregister(self.record, self._id, self._root, self._serve)
 
 
-def _start(directory: str, program: str) -> _socket.socket:
+def _start(directory: str, program: str) -> Connection:
     from sysvisor_runc.launch.fsdaemon import start
 
     return start(directory, program)

@@ -16,10 +16,10 @@ from sysvisor_runc.launch.interrupt import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from typing import NoReturn
 
     from sysvisor_runc.errors import SysvisorError
+    from sysvisor_runc.launch.fscontrol import Connection
 
 _PATIENCE = 5.0
 _TICK = 0.01
@@ -37,7 +37,7 @@ _UNIT_PLACES = (
 )
 
 
-def start(directory: str, program: str) -> _socket.socket:
+def start(directory: str, program: str) -> Connection:
     """A connection to the daemon of `directory`, started if need be; `program` is its path.
 
     Raises:
@@ -84,7 +84,7 @@ def _have_unit() -> bool:
     return os.path.isdir("/run/systemd/system") and any(os.path.exists(f"{place}/{_UNIT}") for place in _UNIT_PLACES)
 
 
-def _start_unit(directory: str, deadline: float) -> _socket.socket | None:
+def _start_unit(directory: str, deadline: float) -> Connection | None:
     """Have systemd start it; None where it will not."""
     from sysvisor_runc.launch.spawn import run_program
 
@@ -103,7 +103,7 @@ def _start_unit(directory: str, deadline: float) -> _socket.socket | None:
     )
 
 
-def _spawn(directory: str, program: str, deadline: float) -> _socket.socket:
+def _spawn(directory: str, program: str, deadline: float) -> Connection:
     if not os.access(program, os.X_OK):
         raise _cannot(directory, f"{program!r} is not there")
     pid = os.fork()

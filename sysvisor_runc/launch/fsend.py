@@ -20,7 +20,8 @@ def unregister(record: FsRecord, container_id: str, root: str, serve: Serve | No
     fails: a container is deleted whether or not the daemon is well, and a daemon that is gone serves nothing.
     """
     try:
-        if record["runDir"] and _settled(record["runDir"], container_id):
+        if record["runDir"]:
+            _settle(record["runDir"], container_id)
             return
         from sysvisor_runc.launch.fslink import open_link
 
@@ -41,13 +42,21 @@ def unregister_noted(target: str, container_id: str, root: str, serve: Serve | N
     unregister({"target": target, "runDir": directory}, container_id, root, serve)
 
 
-def _settled(directory: str, container_id: str) -> bool:
-    """Whether the daemon has forgotten it, or is not there: its successor forgets the dead before it serves."""
-    link = fscontrol.connect(directory)
-    if link is None:
-        return True
+def _settle(directory: str, container_id: str) -> None:
+    """See that the daemon forgets it; one that is not there does so: its successor looks who is dead before it serves.
+
+    Raises:
+        LaunchError: it refuses, or does not answer.
+    """
+    daemon = fscontrol.connect(directory)
+    if daemon is None:
+        return
     try:
-        answer, _ = fscontrol.ask(link, {"op": "settle", "id": container_id})
-        return answer.get("gone") is True
+        answer, _ = daemon.ask({"op": "settle", "id": container_id})
+        if answer.get("gone") is not True:  # its launch was killed before init was known
+            daemon.ask({"op": "unregister", "id": container_id})
+    except fscontrol.Refusal as refusal:
+        if refusal.code != "NOT_FOUND":  # else it was quicker
+            raise
     finally:
-        link.close()
+        daemon.close()

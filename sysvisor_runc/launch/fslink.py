@@ -1,12 +1,12 @@
-"""Have somebody else make the gRPC calls of a launch: the resident supervisor, else an agent that we fork.
+"""Have the calls of a launch made: by the resident supervisor, by our own daemon itself, or by an agent that we fork.
 
-gRPC takes a tenth of a second to load and runs threads, with which no namespace can be joined and no child can be
-cloned. The agent is forked while this process has one thread, loads gRPC while the launch goes on, and ends with it.
-Both speak lines of JSON over a stream: {"op": "fs", "call": NAME, …} and {"ok": true, …} or {"error": TEXT}.
+The supervisor has a gRPC channel that is warm. Where there is none our own daemon takes the calls over its control
+socket. One of another make takes them over gRPC only, which takes a tenth of a second to load and runs threads, with
+which no namespace can be joined and no child can be cloned: the agent is forked while this process has one thread,
+loads gRPC while the launch goes on, and ends with it.
 
-A supervisor that does not answer (it was stopped, or starves) is given up for an agent, which is told what has no
-answer yet. `until` is the moment, of the monotonic clock, from which the supervisor is to leave a request alone; and
-it keeps its end of the link until the launch is over, when the record says whether there is anything to undo.
+Supervisor and agent speak lines of JSON over a stream: {"op": "fs", "call": NAME, …} and {"ok": true, …} or
+{"error": TEXT}. A supervisor that does not answer (it was stopped, or starves) is given up for one of the others.
 """
 
 from __future__ import annotations
@@ -21,88 +21,104 @@ from sysvisor_runc.errors import LaunchError
 from sysvisor_runc.jsonlight import dumps, loads
 from sysvisor_runc.kernel.syscall import syscall
 from sysvisor_runc.launch import tell
-from sysvisor_runc.launch.fscontrol import failure
+from sysvisor_runc.launch.fscontrol import NoAnswer, failure
 from sysvisor_runc.launch.interrupt import wait_readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import NoReturn, Protocol
+
+    from sysvisor_runc.launch.fscontrol import Connection
 
     Serve = Callable[[int], None]
+    Request = dict[str, object]
+    Answer = dict[str, object]
+
+    class Caller(Protocol):
+        """Who makes the calls.
+
+        Attributes:
+            told: it has to be told that the launch has succeeded, or would take back what it has done.
+        """
+
+        told: bool
+
+        # Begin with a call; `again`: it may have been made before.
+        def write(self, request: Request, *, again: bool) -> None: ...
+        # The next answer. NoAnswer where there is none.
+        def read(self) -> Answer: ...
+        # Who makes the calls now that this one has not answered: itself, perhaps. LaunchError where nobody can.
+        def replaced(self, problem: NoAnswer) -> Caller: ...
+        # What a child must not keep.
+        def descriptors(self) -> list[int]: ...
+        def close(self) -> None: ...
+
 
 _CHUNK = 1 << 16
+_DAEMONS = 3  # that may end with the same request
+_GONE = "whoever makes its calls has ended unexpectedly"
 
 
 class Link:
     """Requests go out in order, and so come the answers.
 
     Attributes:
-        agent: the pid of an agent of ours, 0 where it is the supervisor's.
         refusal: the status code of the last call that failed.
         gone: there is nobody at the other end any more.
     """
 
-    __slots__ = ("_buffer", "_given_up", "_serve", "_socket", "_waiting", "agent", "gone", "refusal")
+    __slots__ = ("_callers", "_waiting", "gone", "refusal")
 
-    def __init__(self, link: _socket.socket, serve: Serve | None, agent: int = 0) -> None:
-        self._socket = link
-        self._serve = serve
-        self._given_up: _socket.socket | None = None  # the supervisor's
-        self._buffer = b""
-        self._waiting: list[dict[str, object]] = []
-        self.agent = agent
+    def __init__(self, caller: Caller) -> None:
+        # The last one makes the calls. Those before it were given up and are kept until the launch is over, when its
+        # record tells the supervisor whether there is anything to undo.
+        self._callers = [caller]
+        self._waiting: list[Request] = []
         self.refusal = ""
         self.gone = False
 
-    def send(self, request: dict[str, object]) -> None:
-        """Send a request; `receive` gives the answer.
+    @property
+    def told(self) -> bool:
+        """Whether somebody waits to be told that the launch has succeeded."""
+        return self._callers[-1].told
 
-        Raises:
-            LaunchError: the other end is gone.
-        """
-        self._write(request)
+    def send(self, request: Request) -> None:
+        """Send a request; `receive` gives the answer."""
+        self._callers[-1].write(request, again=False)
         self._waiting.append(request)
 
-    def _write(self, request: dict[str, object], **more: object) -> None:
-        if not self.agent:
-            more["until"] = time.monotonic() + DEADLINE
-        try:
-            self._socket.sendall(dumps({"op": "fs", **request, **more}).encode() + b"\n")
-        except OSError:
-            raise self._vanished() from None
-
-    def _vanished(self) -> LaunchError:
-        self.gone = True
-        return failure("whoever makes its calls has ended unexpectedly")
-
-    def receive(self) -> dict[str, object]:
+    def receive(self) -> Answer:
         """The answer to the oldest request that has none yet.
 
         Raises:
             LaunchError: the call has failed.
             Interrupted: a signal came first.
         """
-        while b"\n" not in self._buffer:
-            if not wait_readable(self._socket.fileno(), None if self.agent else DEADLINE):
-                self._give_up()
-                continue
+        answer: Answer | None = None
+        while answer is None:
             try:
-                part = self._socket.recv(_CHUNK)
-            except ConnectionResetError:  # it was killed before it has read all of ours
-                part = b""
-            if not part:
-                raise self._vanished()
-            self._buffer += part
-        line, _, self._buffer = self._buffer.partition(b"\n")
+                answer = self._callers[-1].read()
+            except NoAnswer as problem:
+                self._replace(problem)
         self._waiting.pop(0)
-        answer = loads(line)
-        if not isinstance(answer, dict) or "error" in answer:
-            self.refusal = str(answer.get("status")) if isinstance(answer, dict) else ""
-            raise failure(str(answer.get("error")) if isinstance(answer, dict) else "its answer is no object")
+        if "error" in answer:
+            self.refusal = str(answer.get("status"))
+            raise failure(str(answer["error"]))
         return answer
 
-    def call(self, request: dict[str, object]) -> dict[str, object]:
+    def _replace(self, problem: NoAnswer) -> None:
+        try:
+            caller = self._callers[-1].replaced(problem)
+        except LaunchError:
+            self.gone = True
+            raise
+        if caller is not self._callers[-1]:
+            self._callers.append(caller)
+        for request in self._waiting:
+            caller.write(request, again=True)
+
+    def call(self, request: Request) -> Answer:
         """The answer to a request, once those before it are answered, whatever they were. Raises as `receive`."""
         self.drain()
         self.send(request)
@@ -110,59 +126,162 @@ class Link:
 
     def drain(self) -> None:
         """Wait for the answers to all requests, whatever they are; `refusal` keeps what was refused."""
-        while self._waiting:
-            waiting = len(self._waiting)
+        while self._waiting and not self.gone:
             try:
                 self.receive()
             except LaunchError:
-                if len(self._waiting) == waiting:  # no answer: there is nobody
-                    return
-
-    def _give_up(self) -> None:
-        """Have an agent do what the supervisor does not.
-
-        Raises:
-            LaunchError: there can be none.
-        """
-        text = f"the supervisor, which makes its calls, does not answer within {DEADLINE:g} s"
-        if self._serve is None:
-            raise failure(text)
-        log.warning(f"sysvisor-fs: {text}; done without it")
-        self._given_up, self._buffer = self._socket, b""
-        self._socket, self.agent = _fork_agent(self._serve)
-        for request in self._waiting:
-            self._write(request, again=True)
+                pass
 
     def descriptors(self) -> list[int]:
         """What a child must not keep."""
+        return [fd for caller in self._callers for fd in caller.descriptors()]
+
+    def close(self) -> None:
+        """Let go of all."""
+        for caller in self._callers:
+            caller.close()
+
+
+class _Stream:
+    """Lines over a stream."""
+
+    told = True
+    patience: float | None = None  # seconds, in which an answer has to come
+
+    def __init__(self, link: _socket.socket) -> None:
+        self._socket = link
+        self._buffer = b""
+
+    def write(self, request: Request, *, again: bool) -> None:
+        if again:
+            request = {**request, "again": True}
+        try:
+            self._socket.sendall(dumps({"op": "fs", **request}).encode() + b"\n")
+        except OSError:
+            pass  # it is gone, as whoever waits for the answer learns
+
+    def read(self) -> Answer:
+        while b"\n" not in self._buffer:
+            if not wait_readable(self._socket.fileno(), self.patience):
+                raise NoAnswer(f"no answer within {self.patience:g} s")
+            try:
+                part = self._socket.recv(_CHUNK)
+            except ConnectionResetError:  # it was killed before it has read all of ours
+                part = b""
+            if not part:
+                raise NoAnswer(_GONE, ended=True)
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        answer = loads(line)
+        return answer if isinstance(answer, dict) else {"error": "its answer is no object"}
+
+    def descriptors(self) -> list[int]:
         return [self._socket.fileno()]
 
     def close(self) -> None:
-        """Let go of the supervisor, or have the agent end; it undoes what it was not told to keep."""
-        for one in (self._socket, self._given_up):
-            if one is not None:
-                one.close()
-        if self.agent:
+        self._socket.close()
+
+
+class _Supervisor(_Stream):
+    """The resident one, until it does not answer; `instead` gives somebody who does.
+
+    `until` is the moment, of the monotonic clock, from which it is to leave a request alone.
+    """
+
+    patience = DEADLINE
+
+    def __init__(self, link: _socket.socket, instead: Callable[[], Caller]) -> None:
+        super().__init__(link)
+        self._instead = instead
+
+    def write(self, request: Request, *, again: bool) -> None:
+        super().write({**request, "until": time.monotonic() + DEADLINE}, again=again)
+
+    def replaced(self, problem: NoAnswer) -> Caller:
+        if problem.ended:
+            text = "the supervisor, which makes its calls, has ended"
+        else:
+            text = f"the supervisor, which makes its calls, does not answer within {DEADLINE:g} s"
+        caller = self._instead()
+        log.warning(f"sysvisor-fs: {text}; done without it")
+        return caller
+
+
+class _Agent(_Stream):
+    """A fork of ours, which speaks gRPC and takes back what it is not told to keep."""
+
+    def __init__(self, serve: Serve) -> None:
+        link, self._pid = _fork_agent(serve)
+        super().__init__(link)
+
+    def replaced(self, problem: NoAnswer) -> Caller:
+        raise problem
+
+    def close(self) -> None:
+        super().close()
+        if self._pid:
             try:
-                os.waitpid(self.agent, 0)
+                os.waitpid(self._pid, 0)
             except ChildProcessError:
                 pass  # reaped as an orphan
-            self.agent = 0
+            self._pid = 0
 
 
-def open_link(root: str, serve: Serve | None) -> Link:
-    """A link to the supervisor of the state root if there is one, else to an agent: a fork of us that runs `serve`.
+class _Direct:
+    """Our own daemon, over its control socket. Announced and not registered, a container is forgotten as we hang up."""
+
+    told = False
+    _OPS = {"prepare": "preregister"}
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._ended = 0  # daemons, one after the other, that gave no answer
+
+    def write(self, request: Request, *, again: bool) -> None:
+        call = str(request["call"])
+        self._connection.send({**request, "op": self._OPS.get(call, call), "hold": True, "again": again})
+
+    def read(self) -> Answer:
+        answer, _ = self._connection.receive()
+        self._ended = 0
+        return {**answer, "status": answer.get("code")}
+
+    def replaced(self, problem: NoAnswer) -> Caller:
+        """Its successor is as good."""
+        self._ended += 1
+        if not problem.ended or self._ended > _DAEMONS:
+            raise problem
+        self._connection.renew()
+        return self
+
+    def descriptors(self) -> list[int]:
+        return []  # the connection is the launch's
+
+    def close(self) -> None:
+        pass
+
+
+def open_link(root: str, serve: Serve | None, own: Connection | None = None) -> Link:
+    """A link to the supervisor of the state root if there is one, else to our `own` daemon, else to an agent.
+
+    The agent is a fork of us that runs `serve`.
 
     Raises:
-        LaunchError: there is neither.
+        LaunchError: there is none of them.
     """
-    try:
-        return Link(tell.connect(root, patience=DEADLINE), serve)
-    except OSError:
+
+    def instead() -> Caller:
+        if own is not None:
+            return _Direct(own)
         if serve is None:
-            raise failure("there is no supervisor that could make its calls") from None
-    link, agent = _fork_agent(serve)
-    return Link(link, serve, agent)
+            raise failure("there is no supervisor that could make its calls")
+        return _Agent(serve)
+
+    try:
+        link = tell.connect(root, patience=DEADLINE)
+    except OSError:
+        return Link(instead())
+    return Link(_Supervisor(link, instead))
 
 
 def _fork_agent(serve: Serve) -> tuple[_socket.socket, int]:

@@ -13,14 +13,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
+from sysvisor_fs.origins import cgroups_of
 from tests.bench import fs_costs, fs_latency, fs_loop, fs_right, report
 from tests.bench.fs_sides import Side, bound, bundle, lxcfs
 from tests.support.bundle import make_rootfs
+from tests.support.fs_daemon import FsDaemon
 from tests.support.fs_own import OwnDaemon
 from tests.support.runtime import Runtime
 
-PARTS = {"right": 2, "latency": fs_latency.STEPS, "load": 3 * fs_latency.ROUNDS, "costs": fs_costs.STEPS,
+PARTS = {"right": 2, "latency": fs_latency.STEPS, "load": fs_latency.LOAD_STEPS, "costs": fs_costs.STEPS,
          "loop": fs_loop.STEPS}  # fmt: skip
 HERE = pathlib.Path(__file__).parent
 
@@ -81,9 +84,24 @@ def _compare(directory: pathlib.Path, template: pathlib.Path, parts: list[str], 
         if "latency" in parts:
             _print(fs_latency.compare(sides, progress), progress)
         if "load" in parts:
-            _print(fs_latency.under_load(sides[0], daemon.run_dir, progress), progress)
+            other = stack.enter_context(_another(daemon, directory))
+            _print(fs_latency.under_load(sides[0], daemon.run_dir, other, progress), progress)
         if "costs" in parts:
             _print(fs_costs.measure(directory, place, lxcfs_pid, progress), progress)
+
+
+@contextlib.contextmanager
+def _another(daemon: OwnDaemon, directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The run directory of a daemon that serves nobody, and has the same share of the CPUs."""
+    (directory / "another").mkdir()
+    other = FsDaemon(directory / "another", "sysvisor_fs.nodes.tree")
+    other.start()
+    try:
+        for cgroup in set(cgroups_of(daemon.status()["pid"]).values()):
+            (pathlib.Path(cgroup) / "cgroup.procs").write_text(str(other.pid()))
+        yield other.run_dir
+    finally:
+        other.end()
 
 
 if __name__ == "__main__":

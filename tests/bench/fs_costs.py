@@ -1,6 +1,5 @@
 """What sysvisor-fs costs when nobody reads: memory by number of containers, and CPU time when idle, beside lxcfs."""
 
-import asyncio
 import contextlib
 import os
 import pathlib
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 
 from sysvisor_fs.origins import cgroups_of
 from tests.bench import report
+from tests.bench.fs_latency import Load
 from tests.bench.fs_sides import PATHS
 from tests.support.fs_daemon import FsDaemon
 
@@ -20,12 +20,11 @@ SECONDS = 20.0
 PER_CONTAINER = 64.0  # KiB, at most
 HERE = pathlib.Path(__file__).parent
 _CONTROLLERS = ("cpu", "cpuacct", "memory", "freezer", "pids", "blkio", "unified")
-_IDS = [100_000, 65536]
 _PATIENCE = 600.0
 
 
 def of_daemon(run_dir: pathlib.Path) -> list[int]:
-    """The processes of the daemon of this directory: itself, its holder, and what it has made."""
+    """The processes of the daemon of this directory: itself, its holder, its gateway, and what it has made."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -98,28 +97,17 @@ class Registered:
 
     def __init__(self, directory: pathlib.Path, progress: report.Progress) -> None:
         self._daemon = FsDaemon(directory)
-        self._target = f"unix:{self._daemon.run_dir}/sysvisorfs.sock"
         self._progress = progress
         self._names: list[str] = []
 
     def add(self, pids: list[int]) -> None:
         """One for each init."""
-        asyncio.run(self._add(pids))
-
-    async def _add(self, pids: list[int]) -> None:
-        from sysvisor_runc.aio.fs import Caller
-
-        caller = Caller(resident=False)
         for pid in pids:
             name = f"bench-{os.getpid()}-{len(self._names)}"
             self._names.append(name)
-            for more in ({"call": "prepare"}, {"call": "register", "initPid": pid, "uid": _IDS, "gid": _IDS}):
-                answer = await caller.carry_out({"id": name, "target": self._target, **more})
-                if "error" in answer:
-                    raise RuntimeError(str(answer["error"]))
+            self._daemon.register(name, pid=pid)
             self._look(name)
             self._progress.step(f"{len(self._names)} more containers")
-        await caller.close()
 
     def _look(self, name: str) -> None:
         fds = self._daemon.trees(name, *(path.strip("/") for path in (*PATHS, "/proc/loadavg")))
@@ -129,15 +117,10 @@ class Registered:
 
     def remove(self) -> None:
         """Forget them all."""
-        asyncio.run(self._remove())
-
-    async def _remove(self) -> None:
-        from sysvisor_runc.aio.fs import Caller
-
-        caller = Caller(resident=False)
-        while self._names:
-            await caller.carry_out({"call": "unregister", "id": self._names.pop(), "target": self._target})
-        await caller.close()
+        names, self._names = self._names, []
+        for name in names:
+            with contextlib.suppress(AssertionError):  # its init may have ended
+                self._daemon.unregister(name)
 
 
 STEPS = sum(MORE) + 1 + len(MORE)
@@ -160,10 +143,12 @@ def measure(directory: pathlib.Path, place: pathlib.Path, lxcfs: int, progress: 
                 sizes.append((memory_kib(of_daemon(run_dir)), memory_kib([lxcfs])))
                 progress.step(f"idle, {counts[-1]} containers")
                 spent.append(idle(run_dir, lxcfs))
-            registered.remove()
     finally:
         registered.remove()
-    return _table(counts, sizes, spent)
+    before = memory_kib(of_daemon(run_dir))[0]
+    with Load(run_dir, 1):
+        gateway = memory_kib(of_daemon(run_dir))[0] - before
+    return f"{_table(counts, sizes, spent)}\nand its gateway, once gRPC is spoken: {gateway / 1024:.1f} MiB"
 
 
 def _table(

@@ -138,27 +138,34 @@ class Load:
         await client.close()
 
 
-def under_load(side: Side, run_dir: pathlib.Path, progress: report.Progress) -> str:
-    """Whether gRPC calls disturb a reader."""
+def under_load(side: Side, run_dir: pathlib.Path, elsewhere: pathlib.Path, progress: report.Progress) -> str:
+    """Whether gRPC calls disturb a reader, to its daemon and to another one: those take as much of the CPUs."""
     path = PATHS[1]
-    taken: dict[int | None, list[int]] = {None: [], CALLS: [], 0: []}
-    calls = dict.fromkeys(taken, 0)
+    loads = [(None, 0), *((place, rate) for rate in (CALLS, 0) for place in (elsewhere, run_dir))]
+    taken: list[list[int]] = [[] for _ in loads]
+    calls = [0] * len(loads)
     for _ in range(ROUNDS):
-        for rate, times in taken.items():
+        for at, (place, rate) in enumerate(loads):
             progress.step("under gRPC load")
             reading = Reading(side, path, 1, WINDOW_MS)
-            if rate is None:
-                times += at_once([reading])[0]
+            if place is None:
+                taken[at] += at_once([reading])[0]
                 continue
-            with Load(run_dir, rate) as load:
+            with Load(place, rate) as load:
                 before = load.calls
-                times += at_once([reading])[0]
-                calls[rate] += load.calls - before
-    calm = quantile(taken[None], 99)
+                taken[at] += at_once([reading])[0]
+                calls[at] += load.calls - before
+    calm = quantile(taken[0], 99)
     rows = []
-    for rate, times in taken.items():
-        called = calls[rate] * 1000 / (WINDOW_MS * ROUNDS)
-        ratio = "" if rate is None else judged(quantile(times, 99) / calm, LOADED if rate else None, False)
-        what = "no gRPC calls" if rate is None else f"{called:.0f} gRPC calls/s" + (", all that go" if not rate else "")
+    for (place, rate), times, count in zip(loads, taken, calls, strict=True):
+        limit = LOADED if place == run_dir and rate else None
+        ratio = "" if place is None else judged(quantile(times, 99) / calm, limit, False)
+        what = "no gRPC calls"
+        if place is not None:
+            what = f"{count * 1000 / (WINDOW_MS * ROUNDS):.0f} gRPC calls/s{', all that go,' if not rate else ''} "
+            what += "to its daemon" if place == run_dir else "to another"
         rows.append([f"{path}, {what}", "", f"{quantile(times, 50):.0f}", f"{quantile(times, 99):.0f}", ratio])
     return report.table(["one reader, µs", "", "p50", "p99", f"p99's ratio, ≤ {LOADED}"], rows)
+
+
+LOAD_STEPS = 5 * ROUNDS

@@ -1,8 +1,7 @@
 """The part of `make bench` about what sysvisor-fs costs a launch: `run true` of a system container, with and without.
 
-With it twice: where a supervisor is resident, whose warm channel makes the calls, and *cold*, where the command forks
-an agent that loads gRPC first. The daemon runs in either case. What the cold start is made of is measured beside it:
-that loading alone, as processor time, since a loaded machine has none to spare.
+With it twice: where a supervisor is resident, whose warm channel makes the calls, and *cold*, where the command asks
+the daemon itself. The daemon runs in either case.
 """
 
 import argparse
@@ -16,7 +15,7 @@ import time
 
 from tests.bench import phases, report
 from tests.bench.spawner import Spawner
-from tests.bench.subjects import PYTHON, Subject, installed
+from tests.bench.subjects import Subject, installed
 from tests.support.bundle import make_bundle, make_rootfs
 from tests.support.fs_own import OwnDaemon
 from tests.support.runtime import stop_supervisor
@@ -24,11 +23,6 @@ from tests.support.runtime import stop_supervisor
 WITHOUT, WARM, COLD = "without", "with, supervisor resident", "with, cold"
 TARGET = 2.0  # times what it takes without
 WARM_UP = 2
-LOADING = {
-    "bare interpreter": "",
-    "asyncio": "from sysvisor_runc.aio.loop import asyncio",
-    "asyncio, gRPC and messages": "from sysvisor_runc.aio import fs; fs._load()",
-}
 
 
 class Cost:
@@ -74,30 +68,11 @@ class Cost:
             if (parts := phases.breakdown(self.subjects[title], self.true, max(5, self.runs // 2)))
         )
 
-    def loading(self) -> str:
-        """Processor time of what the agent of a cold start loads, as it does: without the collector."""
-        library = self.directory / "installed/lib"
-        figures = {what: _cpu(f"import gc, sys; gc.disable(); sys.path.append({str(library)!r}); {code}", self.runs)
-                   for what, code in LOADING.items()}  # fmt: skip
-        return "loading, ms of processor time: " + ", ".join(f"{what} {ms:.0f}" for what, ms in figures.items())
-
     def finish(self) -> None:
         """Remove the container and the supervisor."""
         self.subjects[WARM]("delete", "--force", self.stays, allow_failure=True)
         stop_supervisor(str(self.subjects[WARM].root))
         self.spawner.close()
-
-
-def _cpu(code: str, runs: int) -> float:
-    """Median processor time of a Python program in ms."""
-    found = []
-    for _ in range(runs):
-        pid = os.posix_spawn(PYTHON, [PYTHON, "-SI", "-c", code], os.environ)
-        _, status, usage = os.wait4(pid, 0)
-        if status:
-            raise RuntimeError(f"exit code {os.waitstatus_to_exitcode(status)}: {code}")
-        found.append((usage.ru_utime + usage.ru_stime) * 1000)
-    return statistics.median(found)
 
 
 def table(samples: dict[str, list[float]]) -> str:
@@ -127,7 +102,7 @@ def main() -> int:
     cost = None
     try:
         cost = Cost(directory, options.runs)
-        print(f"\n{table(cost.measure())}\n\n{cost.steps()}\n\n{cost.loading()}")
+        print(f"\n{table(cost.measure())}\n\n{cost.steps()}")
     finally:
         if cost is not None:
             cost.finish()

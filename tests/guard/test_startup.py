@@ -172,7 +172,8 @@ def served(
             patch.setenv(variable, value)
         try:
             warm("run", "--detach", "--bundle", stays.path, warm.id())
-            verb("run, no supervisor", *cold.argv("run", "--bundle", once.path, cold.id()))
+            alone = ("-c", ALONE, *cold.argv()[1:])
+            verb("run, no supervisor", *alone, "run", "--bundle", str(once.path), cold.id())
             alone = ("-c", ALONE, *warm.argv()[1:])
             verb("run", *alone, "run", "--bundle", str(once.path), warm.id())
             name = warm.id()
@@ -191,7 +192,7 @@ def served(
 @pytest.mark.root
 @pytest.mark.parametrize("verb", ["run, no supervisor", "run", "create", "start", "delete"])
 def test_sysvisor_fs_costs_no_command_grpc(verb: str, served: Loaded) -> None:
-    """A resident supervisor makes the calls, else a fork of the command: itself it loads no gRPC and no loop."""
+    """A supervisor makes the calls, or they need no gRPC: no command loads it or a loop, or forks somebody who does."""
     assert {module for module in served[verb] if module.split(".")[0] in HEAVY} == set()
 
 

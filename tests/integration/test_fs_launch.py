@@ -1,5 +1,6 @@
 """Launches with sysvisor-fs: who is told what and when, what a failure leaves, and daemons of other makes."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -16,7 +17,7 @@ from sysvisor_runc.launch.steps import FS_STEPS
 from tests.support import leaks
 from tests.support.bundle import Bundle
 from tests.support.fs_own import OwnDaemon
-from tests.support.runtime import SOURCE, Runtime, wait_until
+from tests.support.runtime import SOURCE, Running, Runtime, wait_until
 from tests.support.supervised import alive, status
 
 NewBundle = Callable[..., Bundle]
@@ -131,48 +132,61 @@ def test_failed_launch_unregisters(
         assert daemon.served() == []
 
 
-@pytest.mark.parametrize("step", ["fs-prepare", "fs-trees", "record"])
+@pytest.mark.parametrize("step", FS_STEPS[1:])
 def test_killed_launch_leaves_no_registration(
     step: str, fs_runtime: Runtime, daemon: OwnDaemon, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command that was killed cannot unregister; whoever makes its calls, or the daemon itself, does."""
+    """A command that was killed cannot unregister; the daemon sees that it, or its init, has ended."""
     name = fs_runtime.id()
     monkeypatch.setenv("SYSVISOR_RUNC_FAULT", f"kill:{step}")
     fs_runtime("run", "--bundle", bundle.path, name, check=False)
     monkeypatch.delenv("SYSVISOR_RUNC_FAULT")
-    fs_runtime("delete", "--force", name)
     wait_until(lambda: daemon.served() == [], 20, "an empty registry")
+    fs_runtime("delete", "--force", name)
 
 
-def callers(command: int) -> list[int]:
-    """The forks of a stopped launch that make its calls: the container's init is in a pid namespace of its own."""
-    children = pathlib.Path(f"/proc/{command}/task/{command}/children").read_text().split()
-    return [int(child) for child in children if looks(int(child)) == looks(command)]
-
-
-def looks(pid: int) -> tuple[bytes, str]:
-    """Command line and pid namespace of a process."""
-    return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), os.readlink(f"/proc/{pid}/ns/pid")
-
-
-def test_killed_caller_leaves_no_registration(
-    fs_runtime: Runtime, daemon: OwnDaemon, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+def test_killed_launch_of_what_stays(
+    fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who makes the calls may be killed, by the OOM killer say: the launch fails, and its id is free again."""
+    """What has been recorded is a container, whoever made it: it is served until it is deleted."""
     name = fs_runtime.id()
-    bundle.run("/bin/true").save()
-    monkeypatch.setenv("SYSVISOR_RUNC_FAULT", "stop:fs-trees")
-    launch = fs_runtime.start_background("run", "--bundle", bundle.path, name)
-    wait_until(lambda: state_of(launch.process.pid) == "T", 60, "a stopped launch")
-    [caller] = callers(launch.process.pid)
-    os.kill(caller, signal.SIGKILL)
-    os.kill(launch.process.pid, signal.SIGCONT)
-    failed = launch.wait(60)
-    assert failed.returncode == 1
-    assert "whoever makes its calls has ended unexpectedly" in failed.stderr
-    assert (fs_runtime.ids(), daemon.served()) == ([], [])
+    monkeypatch.setenv("SYSVISOR_RUNC_FAULT", "kill:record")
+    fs_runtime("create", "--bundle", new_bundle("/bin/sleep", "1000").path, name, check=False)
     monkeypatch.delenv("SYSVISOR_RUNC_FAULT")
-    fs_runtime("run", "--bundle", bundle.path, name)
+    fs_runtime("start", name)
+    assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith(f"uptime {name} ")
+    fs_runtime("delete", "--force", name)
+    assert daemon.served() == []
+
+
+@contextlib.contextmanager
+def stopped_at(
+    step: str, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, *command: str | pathlib.Path
+) -> Iterator[Running]:
+    """A launch that has stopped at a step, and goes on afterwards."""
+    monkeypatch.setenv("SYSVISOR_RUNC_FAULT", f"stop:{step}")
+    launch = runtime.start_background(*command)
+    monkeypatch.delenv("SYSVISOR_RUNC_FAULT")
+    wait_until(lambda: state_of(launch.process.pid) == "T", 60, "a stopped launch")
+    try:
+        yield launch
+    finally:
+        os.kill(launch.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("step", FS_STEPS[1:])
+def test_daemon_killed_in_a_launch(
+    step: str, fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch asks the next daemon again what the last one did not answer, and what had been done counts."""
+    name = fs_runtime.id()
+    bundle = new_bundle("/bin/cat", "/proc/uptime")
+    with stopped_at(step, fs_runtime, monkeypatch, "run", "--bundle", bundle.path, name) as launch:
+        daemon.kill()
+    done = launch.wait(60)
+    assert done.returncode == 0, done
+    assert done.stdout.startswith(f"uptime {name} ")
+    assert daemon.served() == []
 
 
 def state_of(pid: int) -> str:
@@ -313,6 +327,49 @@ def test_refused_call(method: str, foreign_runtime: Runtime, foreign: Foreign, b
     assert f"{method} was told to fail" in line
     assert foreign.calls()[-1].startswith("ContainerUnregistration")
     assert foreign_runtime.ids() == []
+
+
+def agents(command: int) -> list[int]:
+    """The forks of a stopped launch that make its calls: the container's init is in a pid namespace of its own."""
+    children = pathlib.Path(f"/proc/{command}/task/{command}/children").read_text().split()
+    return [int(child) for child in children if looks(int(child)) == looks(command)]
+
+
+def looks(pid: int) -> tuple[bytes, str]:
+    """Command line and pid namespace of a process."""
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), os.readlink(f"/proc/{pid}/ns/pid")
+
+
+def test_killed_agent_leaves_no_registration(
+    foreign_runtime: Runtime, foreign: Foreign, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who makes the calls may be killed, by the OOM killer say: the launch fails, and its id is free again."""
+    name = foreign_runtime.id()
+    foreign.fill(name)
+    foreign.start("protobuf.sysvisorStateChannel", *HEAD)
+    with stopped_at("fs-trees", foreign_runtime, monkeypatch, "run", "--bundle", bundle.path, name) as launch:
+        [agent] = agents(launch.process.pid)
+        os.kill(agent, signal.SIGKILL)
+    failed = launch.wait(60)
+    assert failed.returncode == 1
+    assert "whoever makes its calls has ended unexpectedly" in failed.stderr
+    assert foreign.calls()[-1].startswith("ContainerUnregistration")
+    assert foreign_runtime.ids() == []
+
+
+@pytest.mark.parametrize("step", ["fs-prepare", "fs-trees", "fs-register"])
+def test_killed_launch_is_unregistered(
+    step: str, foreign_runtime: Runtime, foreign: Foreign, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon of another make cannot see that a launch was killed: its agent tells it."""
+    name = foreign_runtime.id()
+    foreign.fill(name)
+    foreign.start("protobuf.sysvisorStateChannel", *HEAD)
+    monkeypatch.setenv("SYSVISOR_RUNC_FAULT", f"kill:{step}")
+    foreign_runtime("run", "--bundle", bundle.path, name, check=False)
+    monkeypatch.delenv("SYSVISOR_RUNC_FAULT")
+    wait_until(lambda: foreign.calls()[-1:] != [] and foreign.calls()[-1].startswith("ContainerUnreg"), 20, "its call")
+    foreign_runtime("delete", "--force", name)
 
 
 def test_daemon_that_hangs(foreign_runtime: Runtime, foreign: Foreign, bundle: Bundle) -> None:

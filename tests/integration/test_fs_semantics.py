@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import random
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.fs_daemon import FsDaemon
 from tests.support.fs_tree import LONG
+from tests.support.runtime import wait_until
 
 
 class Served:
@@ -161,6 +163,33 @@ def test_defect_of_a_file_is_its_own(served: Served) -> None:
     assert pathlib.Path(served.path("identity")).read_bytes() == b"c0 100000\n"
 
 
+def waiting() -> int:
+    """How many threads of ours wait for an answer of FUSE."""
+    return sum(
+        task.read_text() == "request_wait_answer" for task in pathlib.Path(f"/proc/{os.getpid()}/task").glob("*/wchan")
+    )
+
+
+def test_containers_take_turns(served: Served) -> None:
+    """However many requests of one container wait, another one's is among the next."""
+    paths = [*(served.path("turns", "c1") for _ in range(40)), served.path("turns")]
+    files = [os.open(path, os.O_RDONLY) for path in paths]
+    daemon = served.daemon.pid()
+    with concurrent.futures.ThreadPoolExecutor(len(files)) as pool:
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            turns = [pool.submit(os.pread, file, 20, 0) for file in files[:-1]]
+            wait_until(lambda: waiting() == len(turns), 30, "requests that wait")
+            turns.append(pool.submit(os.pread, files[-1], 20, 0))
+            wait_until(lambda: waiting() == len(turns), 30, "one more")
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+        *many, one = (int(turn.result(60)) for turn in turns)
+    for file in files:
+        os.close(file)
+    assert one <= min(many) + 2
+
+
 def test_many_slow_readers_do_not_hold_up_others(served: Served) -> None:
     """Forty readers of a slow file are served side by side, and meanwhile the other container's files at once."""
     slow, other = served.path("sleep1"), served.path("identity", "c1")
@@ -190,6 +219,6 @@ def test_a_container_costs_little(served: Served, record_property: object) -> No
     before = resident()
     served.daemon.register(*ids)
     grown = resident() - before
-    served.daemon.call(*(("Unregistration", {"Id": name}) for name in ids))
+    served.daemon.unregister(*ids)
     print(f"{grown / 100:.1f} KiB a container")
     assert grown <= 64 * 100

@@ -163,7 +163,7 @@ def test_without_containers_nothing_stays(daemon: FsDaemon) -> None:
     """A daemon that serves nobody takes its holder with it when it ends."""
     daemon.start()
     daemon.register("c0")
-    daemon.call(("Unregistration", {"Id": "c0"}))
+    daemon.unregister("c0")
     daemon.stop()
     deadline = time.monotonic() + 30
     while daemon.holders():

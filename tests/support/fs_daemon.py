@@ -7,26 +7,12 @@ import pathlib
 import signal
 import socket
 import subprocess
-import sys
 import time
 from typing import Any
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = SOURCE / "bin/sysvisor-fs"
 PATIENCE = 60.0
-
-# Registers over gRPC. A process of its own: the threads of gRPC have no place in a test that forks.
-_REGISTER = """
-import json, sys
-import grpc
-from sysvisor_runc.contract import sysvisor_fs_pb2 as pb
-from sysvisor_runc.contract.names import SERVICES
-channel = grpc.insecure_channel("unix:" + sys.argv[1] + "/sysvisorfs.sock")
-for name, fields in json.loads(sys.argv[2]):
-    call = channel.unary_unary(f"/{SERVICES[0]}/Container{name}", request_serializer=pb.ContainerData.SerializeToString,
-                               response_deserializer=pb.Response.FromString)
-    assert call(pb.ContainerData(**fields), timeout=60, wait_for_ready=True).Success
-"""
 
 
 class FsDaemon:
@@ -82,9 +68,7 @@ class FsDaemon:
 
     def ask(self, **request: Any) -> tuple[dict[str, Any], list[int]]:
         """One request over the control socket: its answer, and the descriptors that came with it."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-            sock.settimeout(PATIENCE)
-            sock.connect(str(self.run_dir / "control.sock"))
+        with self.connect() as sock:
             sock.send(json.dumps(request).encode())
             data, ancillary, _, _ = sock.recvmsg(1 << 20, socket.CMSG_SPACE(253 * 4))
         if not data:
@@ -105,19 +89,34 @@ class FsDaemon:
         found: dict[str, Any] = self.ask(op="status")[0]["status"]
         return found
 
-    def call(self, *calls: tuple[str, dict[str, Any]]) -> None:
-        """gRPC calls, one after the other: name without its Container, and fields."""
-        subprocess.run(
-            [sys.executable, "-c", _REGISTER, str(self.run_dir), json.dumps(calls)], cwd=SOURCE, check=True, timeout=120
-        )
+    def connect(self) -> socket.socket:
+        """A connection to the control socket."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(str(self.run_dir / "control.sock"))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def call(self, *requests: dict[str, Any]) -> None:
+        """Calls, one after the other, all of which have to succeed."""
+        for request in requests:
+            answer, _ = self.ask(**request)
+            assert answer.get("ok"), answer
 
     def register(self, *ids: str, pid: int = 0, first: int = 100000) -> None:
         """Register containers whose init is this process or `pid`; each has ids of its own, from `first` on."""
         self.call(*(
-            ("Registration", {"Id": name, "InitPid": pid or os.getpid(), "UidFirst": first + number * 65536,
-                              "UidSize": 65536, "GidFirst": first + number * 65536, "GidSize": 65536})
+            {"op": "register", "id": name, "initPid": pid or os.getpid(),
+             "uid": [first + number * 65536, 65536], "gid": [first + number * 65536, 65536]}
             for number, name in enumerate(ids)
         ))  # fmt: skip
+
+    def unregister(self, *ids: str) -> None:
+        """Have containers forgotten."""
+        self.call(*({"op": "unregister", "id": name} for name in ids))
 
     def kill(self) -> int:
         """SIGKILL the daemon, if there is one; its pid."""

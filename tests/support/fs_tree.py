@@ -46,6 +46,17 @@ class Value(File):
         container.values[self.key] = data.strip()
 
 
+class Turns(File):
+    """Counts how often it has been read, by whomever."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def read(self, container: Container, caller: Caller) -> bytes:
+        self.count += 1
+        return b"%d\n" % self.count
+
+
 class Sleepy(File):
     """Waits for as many seconds as its name says."""
 
@@ -143,6 +154,6 @@ def build_tree() -> Directory:
     return Branch({
         "identity": Identity(), "long": Long(), "empty": Constant(b""), "asker": Asker(), "broken": Broken(),
         "value": Value("value", fast=True), "slow-value": Value("slow-value", fast=False), "sleep1": Sleepy(0.3),
-        "sleep60": Sleepy(60.0), "stuck": Stuck(), "pressure": Pressure(), "link": Pointer(),
+        "sleep60": Sleepy(60.0), "stuck": Stuck(), "pressure": Pressure(), "link": Pointer(), "turns": Turns(),
         "deep": Branch({"er": Branch({"numbered": Numbered()})}),
     })  # fmt: skip
