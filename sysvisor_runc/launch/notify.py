@@ -179,9 +179,11 @@ class Proxy:
 
 
 def own_lines(message: bytes) -> list[bytes]:
-    """The assignments of a message that a container may make."""
+    """The assignments of a message that a container may make, without control codes: `systemctl status` shows them."""
     return [
-        line for line in message.split(b"\n") if line == _ALIVE or (line.partition(b"=")[0] in _PASSED and b"=" in line)
+        log.printable(line.decode("utf-8", "surrogateescape")).encode()
+        for line in message.split(b"\n")
+        if line == _ALIVE or (line.partition(b"=")[0] in _PASSED and b"=" in line)
     ]
 
 
