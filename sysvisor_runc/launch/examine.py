@@ -91,7 +91,11 @@ def _user_namespaces() -> Iterator[Finding]:
         os.close(user_namespace(*_mappings()))
         yield Finding("user namespaces", OK, f"up to {limit}")
     except (OSError, SysvisorError) as error:
-        fix = "sysctl -w user.max_user_namespaces=15000" if limit == "0" else "see user_namespaces(7)"
+        fix = "see user_namespaces(7)"
+        if limit == "0":
+            fix = "sysctl -w user.max_user_namespaces=15000"
+        elif os.geteuid() == 0 and isinstance(error, OSError) and error.errno == 1:  # EPERM
+            fix = "ask outside: neither in a chroot nor behind the filter of a container engine can one be made"
         text = reason(error) if isinstance(error, OSError) else str(error)
         yield Finding("user namespaces", MISSING, text, fix)
 
@@ -123,7 +127,10 @@ def _idmapped_mounts() -> Iterator[Finding]:
     if os.geteuid() != 0:
         return
     kinds = _file_systems()
-    userns = user_namespace(*_mappings())
+    try:
+        userns = user_namespace(*_mappings())
+    except (OSError, SysvisorError):
+        return  # which has been told
     try:
         for kind, path in kinds.items():
             problem = _try_idmap(path, userns)
@@ -192,6 +199,8 @@ def _overlay() -> Iterator[Finding]:
             os.close(make_overlay_tree(tree))
             yield Finding(what, OK, f"in {os.path.dirname(top)}")
         except (OSError, SysvisorError) as error:
+            if isinstance(error, OSError) and error.errno == 1:  # EPERM: no user namespace, which has been told
+                return
             text = reason(error) if isinstance(error, OSError) else str(error).replace(top, "…")
             fix = "images of Docker, containerd and Podman need Linux 5.19, and overlayfs on a file system as above"
             yield Finding(what, LIMITED, text, fix)
