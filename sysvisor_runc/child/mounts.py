@@ -155,13 +155,8 @@ def attach(tree: int, destination: int, operand: str) -> None:
 
 
 def refuse_proc(rootfs: Rootfs, destination: int, path: str) -> None:
-    """Refuse the open `destination` where the `path` of config.json has led into the container's procfs.
-
-    A link of the root file system does that, and the plan, which refuses such paths by their names, cannot see it
-    (CVE-2019-16884, CVE-2025-52881). Paths below /proc are the plan's to judge.
-
-    Raises:
-        OSError: EINVAL, that is where it leads.
+    """Refuse the open `destination` where a link has led `path` into the container's procfs; the plan, which judges
+    paths below /proc, cannot see that (CVE-2019-16884, CVE-2025-52881). Raises OSError.
     """
     if f"{path}/".startswith("/proc/") or fstatfs(destination) != PROC_SUPER_MAGIC:
         return
