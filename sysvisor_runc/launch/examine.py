@@ -23,6 +23,8 @@ _MAPPING: Sequence[IDMapping] = [{"containerID": 0, "hostID": 0x78000000, "size"
 # Where root file systems and volumes are likely to lie.
 _PLACES = ("/", "/tmp", "/run", "/home", "/var/lib/docker", "/var/lib/containers", "/var/lib/containerd", "/var/lib")
 _CAP_SYS_ADMIN, _CAP_SYS_RESOURCE = 21, 24
+# A Debian with systemd takes some twenty; the kernel's default is 128 for everybody together.
+_INOTIFY_FEW, _INOTIFY_ENOUGH = 1024, 8192
 
 
 class Finding:
@@ -47,7 +49,7 @@ def examine() -> Iterator[Finding]:
     """Everything, the most important first; a look that fails unexpectedly is a finding as well."""
     for look in (
         _kernel, _privileges, _user_namespaces, _namespaces, _idmapped_mounts, _overlay, _cgroups, _systemd, _ids,
-        _seccomp, _modules, _fuse, _criu, _rootless, _delegated, _files,
+        _seccomp, _modules, _fuse, _criu, _rootless, _delegated, _files, _inotify,
     ):  # fmt: skip
         yield from _guarded(look)
 
@@ -319,6 +321,15 @@ def _files() -> Iterator[Finding]:
     yield Finding(
         "open files", LIMITED if few else OK, text, "ulimit -Hn 1048576, where the engine starts" if few else ""
     )
+
+
+def _inotify() -> Iterator[Finding]:
+    """What a container uses counts against the owner of its user namespace as well (kernel/ucount.c)."""
+    limit = _read("/proc/sys/fs/inotify/max_user_instances")
+    few = limit.isdecimal() and int(limit) < _INOTIFY_FEW
+    fix = f"one container can use all of them: sysctl -w fs.inotify.max_user_instances={_INOTIFY_ENOUGH}" if few else ""
+    found = f"{limit or 'none told'} for a user and all containers of his"
+    yield Finding("inotify instances", LIMITED if few else OK, found, fix)
 
 
 def which(name: str) -> str:

@@ -112,6 +112,10 @@ def test_doctor_json() -> None:
     assert {"what", "status", "found", "fix"} == set(found[0])
     assert {row["status"] for row in found} <= {"ok", "limited", "missing"}
     names = {row["what"] for row in found}
+    inotify = int(pathlib.Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    assert [row["status"] for row in found if row["what"] == "inotify instances"] == [
+        "limited" if inotify < 1024 else "ok"
+    ]
     assert names >= {"kernel", "user namespaces", "cgroups", "id ranges", "seccomp", "FUSE", "CRIU", "security modules"}
     assert not list(pathlib.Path("/var/lib").glob(".sysvisor-doctor-*"))
 
