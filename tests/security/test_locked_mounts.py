@@ -94,6 +94,21 @@ def test_a_mount_of_the_host_in_the_rootfs_stays_so(
         subprocess.run(["umount", place], check=True)
 
 
+def test_a_mount_of_the_host_in_the_rootfs_is_not_chowned(
+    runtime: Runtime, bundle: Bundle, volume: pathlib.Path
+) -> None:
+    """--uid-shift chown leaves alone what the host has bound there, though it is of the same file system."""
+    place = bundle.rootfs / "vol"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", volume, place], check=True)
+    try:
+        runtime("run", "--uid-shift", "chown", "--bundle", bundle.path, runtime.id())
+    finally:
+        subprocess.run(["umount", place], check=True)
+    assert (volume.stat().st_uid, (volume / "file").stat().st_uid) == (0, 0)
+    assert (bundle.rootfs / "bin").stat().st_uid > 65535
+
+
 def test_kernel_modules_of_the_host_are_out_of_reach(runtime: Runtime, bundle: Bundle) -> None:
     """/lib/modules, which every system container is shown, is no way to plant a kernel module on the host."""
     (bundle.rootfs / "lib").mkdir(exist_ok=True)
