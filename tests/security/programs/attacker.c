@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -14,9 +15,11 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -198,6 +201,37 @@ static void scribble(const char *directory)
 	mkdir(strcat(path, "x"), 0777);
 }
 
+/* Send the service manager a connection that takes an hour to close, since its other end never reads. */
+static void linger(void)
+{
+	static char much[1 << 20];
+	struct sockaddr_in here = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+	socklen_t size = sizeof here;
+	int listener = socket(AF_INET, SOCK_STREAM, 0), full = socket(AF_INET, SOCK_STREAM, 0);
+	bind(listener, (void *)&here, size);
+	listen(listener, 1);
+	getsockname(listener, (void *)&here, &size);
+	connect(full, (void *)&here, size);
+	while (send(full, much, sizeof much, MSG_DONTWAIT) > 0)
+		continue;
+	struct linger hour = {1, 3600};
+	setsockopt(full, SOL_SOCKET, SO_LINGER, &hour, sizeof hour);
+
+	struct sockaddr_un manager = {AF_UNIX, ""};
+	snprintf(manager.sun_path, sizeof manager.sun_path, "%s", getenv("NOTIFY_SOCKET"));
+	char room[CMSG_SPACE(sizeof full)] = "";
+	struct iovec text = {"STATUS=slow", 11};
+	struct msghdr message = {&manager, sizeof manager, &text, 1, room, sizeof room, 0};
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(sizeof full);
+	memcpy(CMSG_DATA(head), &full, sizeof full);
+	sendmsg(socket(AF_UNIX, SOCK_DGRAM, 0), &message, 0);
+	close(full);
+	pause();
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -209,6 +243,8 @@ int main(int argc, char **argv)
 		swap(argv[2], argv[3], atoi(argv[4]));
 	else if (!strcmp(mode, "inject"))
 		inject();
+	else if (!strcmp(mode, "linger"))
+		linger();
 	else if (!strcmp(mode, "scribble")) {
 		signal(SIGIO, SIG_IGN); /* leases are broken */
 		for (int i = 2; i < argc; i++)
