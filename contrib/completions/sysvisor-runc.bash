@@ -91,7 +91,10 @@ _sysvisor_runc() {
     elif [[ ' attach checkpoint delete events exec kill logs pause ps resume start state update wait ' == *" $verb "* && $arguments == 0 ]]; then
         _sysvisor_runc_words "$("${COMP_WORDS[0]}" "${root[@]}" list --quiet 2>/dev/null)"
     elif [[ $verb == kill && $arguments == 1 ]]; then
-        _sysvisor_runc_words "$(compgen -A signal)"
+        local signals
+        signals=$(compgen -A signal -X 'SIGJUNK*' SIG)
+        [[ $cur == SIG* ]] || signals=${signals//SIG/}
+        _sysvisor_runc_words "$signals"
     fi
 }
 

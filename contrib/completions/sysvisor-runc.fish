@@ -85,7 +85,7 @@ complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l pidfd-socket 
 complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l cwd -x -a '(__fish_complete_directories)' -d 'working directory in the container'
 complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l env -s e -x -d 'set an environment variable'
 complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l tty -s t -d 'give the process a terminal'
-complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l user -s u -x -d 'user, and group, of the process'
+complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l user -s u -x -d 'user, and group, of the process: ids, or names of the container\'s own'
 complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l additional-gids -s g -x -d 'add a supplementary group'
 complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l process -s p -r -F -d 'read the process object of the runtime specification from this file'
 complete -c sysvisor-runc -n '__fish_seen_subcommand_from exec' -l detach -s d -d 'return as soon as the process runs'

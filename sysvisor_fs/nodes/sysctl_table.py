@@ -82,6 +82,9 @@ ROWS: dict[str, Row] = {
     "net/netfilter/nf_conntrack_tcp_timeout_established": Row(NET, _TIMEOUT, reason=_TRACK),
     "net/netfilter/nf_conntrack_tcp_timeout_close_wait": Row(NET, _TIMEOUT, reason=_TRACK),
     "net/netfilter/nf_conntrack_tcp_be_liberal": Row(NET, integers(0, 1), reason=_TRACK),
+    "net/netfilter/nf_hooks_lwtunnel": Row(
+        STORE, integers(0, 1), reason="one switch for all, which the kernel shows in every namespace"
+    ),
     "net/nf_conntrack_max": Row(NET, integers(0), reason="the host's, which containers share"),
     "net/unix/max_dgram_qlen": Row(NET, _LIMIT),
     "vm/overcommit_memory": Row(STORE, integers(0, 2), CAP_SYS_ADMIN, _WHOLE_MACHINE),

@@ -261,8 +261,11 @@ def _wait_or_kill(child: int, seconds: float) -> None:
     os.waitpid(child, 0)
 
 
-def _end_with_parent() -> None:
-    """After the last change of credentials, which would make the kernel forget it."""
+def _after_entering() -> None:
+    """What a change of credentials undoes (prctl(2)): we end with our parent, and nobody in here may trace us, not
+    even where fs.suid_dumpable lets them.
+    """
+    syscall("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0, operand="PR_SET_DUMPABLE")
     syscall("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0, operand="PR_SET_PDEATHSIG")
 
 
@@ -279,7 +282,7 @@ def _enter(root: int, line: int, userns: int, pidns: int = -1) -> None:
     if pidns >= 0:
         ns.setns(pidns, ns.CLONE_NEWPID, operand="pid")
     ns.setns(userns, ns.CLONE_NEWUSER, operand="user")
-    _end_with_parent()
+    _after_entering()
     if pidns < 0:
         _serve(root, line)
         return
@@ -304,7 +307,7 @@ def _serve(root: int, line: int) -> None:
 
 def _once(root: int, line: int) -> None:
     """Answer one question, where others may stop us."""
-    _end_with_parent()
+    _after_entering()
     question = os.read(line, _PACKET)
     if question:
         os.write(line, _answer(root, question))

@@ -106,6 +106,8 @@ def _procs(dirfd: int) -> list[int]:
 def remove(path: str, *, patience: float = _PATIENCE) -> None:
     """Remove `path` and all below, waiting up to `patience` seconds for the last tasks to leave. Absent is fine.
 
+    It takes longer where there is much to remove.
+
     Raises:
         CgroupError: it is still busy, or may not be removed.
     """
@@ -123,13 +125,16 @@ def remove(path: str, *, patience: float = _PATIENCE) -> None:
                 if not os.path.exists(path):
                     return
                 raise failure("rmdir", path, e) from None
-        if not _prune(path, deadline):
-            if time.monotonic() >= deadline:
-                left = pids(path)
+        pruned = _prune(path, deadline)
+        if time.monotonic() >= deadline:
+            left = pids(path)
+            if left or not pruned:
                 raise CgroupError(
                     f"unable to remove cgroup {path}: device or resource busy: {len(left)} process(es) left in it",
                     hint="kill them, or delete with --force" if left else None,
                 )
+            deadline = time.monotonic() + patience  # so many of them, and nobody is left who could make more
+        elif not pruned:
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 

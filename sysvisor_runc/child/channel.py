@@ -1,7 +1,7 @@
 """The child's side of the launch conversation: framed messages over two pipes. May import nothing of ours.
 
 A message is one byte of kind, four of length, and the payload. Descriptors are not sent: the host takes them out of the
-child with pidfd_getfd(2).
+child with pidfd_getfd(2), or where it may not, child.late carries them.
 """
 
 from __future__ import annotations

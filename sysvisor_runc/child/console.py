@@ -8,7 +8,7 @@ import stat
 import termios
 
 from sysvisor_runc.child import paths
-from sysvisor_runc.child.mounts import attach
+from sysvisor_runc.child.mounts import attach, refuse_proc
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.statfs import DEVPTS_SUPER_MAGIC, fstatfs
 
@@ -72,6 +72,7 @@ def show_as_dev_console(rootfs: Rootfs, master: int, slave: int) -> None:
             raise OSError(19, os.strerror(19), "/dev/console")  # ENODEV
         destination = paths.make_file(rootfs.root, "/dev/console", 0o000)
         try:
+            refuse_proc(rootfs, destination, "/dev/console")
             attach(tree, destination, "/dev/console")
         finally:
             os.close(destination)

@@ -1,4 +1,5 @@
-"""Descriptors that the host opens only after the clone, and sends through a socket; for --systemd-cgroup.
+"""Descriptors that go through a socket: those that the host opens only after the clone, and the terminal of a child
+that its host may not look into.
 
 Loaded by the host before the clone. May import nothing of ours.
 """
@@ -15,6 +16,11 @@ def pair() -> tuple[_socket.socket, int]:
     """The host's end, and the descriptor of the child's."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     return ours, theirs.detach()
+
+
+def end(fd: int) -> _socket.socket:
+    """The socket behind a descriptor, which is the socket's from now on."""
+    return _socket.socket(fileno=fd)
 
 
 def send(link: _socket.socket, join: list[int], leaf: int, trees: dict[int, int]) -> None:
@@ -39,7 +45,7 @@ def receive(fd: int, trees: dict[int, int]) -> tuple[list[int], int]:
     Raises:
         OSError: the host is gone.
     """
-    link = _socket.socket(fileno=fd)
+    link = end(fd)
     text, ancillary, _, _ = link.recvmsg(_TEXT_MAX, _socket.CMSG_SPACE(4 * _RIGHTS_MAX), _socket.MSG_CMSG_CLOEXEC)
     link.close()
     if not text:

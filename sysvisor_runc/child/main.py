@@ -52,6 +52,7 @@ class Wiring:
         leaf: v2: `cgroup.procs` of the delegated leaf, joined once the cgroup namespace is unshared; -1: none.
         late: a socket that brings `join`, `leaf` and more trees where the cgroups are made after the clone, or -1.
         fs_socket: a socket that brings the mounts of sysvisor-fs, or -1.
+        handover: a socket for the terminal's master, where the host may not take it out of us; or -1.
         pid_ns: the pid namespace that the last stage joins; -1: the child lives in the container's from the start.
         reached: called with the name of each step, for fault injection; None in ordinary runs.
     """
@@ -59,6 +60,7 @@ class Wiring:
     __slots__ = (
         "channel",
         "fs_socket",
+        "handover",
         "join",
         "last_cap",
         "late",
@@ -82,6 +84,7 @@ class Wiring:
         self.pid_ns = -1
         self.late = -1
         self.fs_socket = -1
+        self.handover = -1
         self.state: Callable[[str], bytes] = lambda status: b"{}"
         self.reached: Callable[[str], None] | None = None
 
@@ -180,7 +183,7 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
         _run_hooks(plan, wiring)
     reached("child-console")
     if plan.console is not None:
-        _open_console(plan, rootfs, channel, now=wiring.pid_ns < 0)
+        _open_console(plan, rootfs, wiring)
     reached("child-pivot")
     _change_root(plan, rootfs, place)
     _set_names(plan)
@@ -291,7 +294,7 @@ def _await_host(channel: Channel) -> None:
         raise ChildError("the command that launches the container is gone")
 
 
-def _open_console(plan: ChildPlan, rootfs: Rootfs, channel: Channel, *, now: bool) -> None:
+def _open_console(plan: ChildPlan, rootfs: Rootfs, wiring: Wiring) -> None:
     from sysvisor_runc.child import console  # loaded before the seal
 
     wanted = plan.console
@@ -303,10 +306,14 @@ def _open_console(plan: ChildPlan, rootfs: Rootfs, channel: Channel, *, now: boo
     if plan.new_mount:
         console.show_as_dev_console(rootfs, master, slave)
     os.fchown(slave, wanted.uid, -1)
-    channel.send(messages.CONSOLE, str(master).encode())
-    _await_host(channel)
+    if wiring.handover >= 0:
+        from sysvisor_runc.child import late  # the host has loaded it
+
+        late.send(late.end(wiring.handover), [master], -1, {})
+    wiring.channel.send(messages.CONSOLE, str(master).encode())
+    _await_host(wiring.channel)
     os.close(master)
-    console.make_controlling(slave, now=now)
+    console.make_controlling(slave, now=wiring.pid_ns < 0)
 
 
 def _change_root(plan: ChildPlan, rootfs: Rootfs, place: str) -> None:

@@ -154,6 +154,24 @@ def attach(tree: int, destination: int, operand: str) -> None:
     m.move_mount(tree, "", destination, "", flags, operand=operand)
 
 
+def refuse_proc(rootfs: Rootfs, destination: int, path: str) -> None:
+    """Refuse the open `destination` where a link has led `path` into the container's procfs; the plan, which judges
+    paths below /proc, cannot see that (CVE-2019-16884, CVE-2025-52881). Raises OSError.
+    """
+    if f"{path}/".startswith("/proc/") or fstatfs(destination) != PROC_SUPER_MAGIC:
+        return
+    try:
+        proc = paths.open_in_root(rootfs.root, "/proc")
+    except FileNotFoundError:
+        return
+    try:
+        # Another procfs, such as the host's bound to a place of its own, nobody takes for the container's.
+        if os.fstat(proc).st_dev == os.fstat(destination).st_dev:
+            raise OSError(22, f"{path!r} cannot be mounted because it is inside /proc")
+    finally:
+        os.close(proc)
+
+
 class BindMount:
     """Show a tree of the host, opened beforehand as number `tree`, at `destination`.
 
@@ -200,6 +218,7 @@ class BindMount:
         else:
             destination = paths.make_file(rootfs.root, self.destination)
         try:
+            refuse_proc(rootfs, destination, self.destination)
             attach(tree, destination, self.destination)
         finally:
             os.close(destination)
@@ -262,6 +281,7 @@ class FilesystemMount:
         covers = self.fstype != "tmpfs" or _exists(rootfs.root, self.destination)
         destination = self._destination(rootfs)
         try:
+            refuse_proc(rootfs, destination, self.destination)
             options = self._options(destination) if covers else list(self.options)
             if any(v is not None and len(os.fsencode(v)) > m.FSCONFIG_STRING_MAX for _, v in options):
                 tree = self._mount_by_path(destination, options)

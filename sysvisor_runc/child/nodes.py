@@ -10,7 +10,7 @@ import os
 import stat
 
 from sysvisor_runc.child import paths
-from sysvisor_runc.child.mounts import attach
+from sysvisor_runc.child.mounts import attach, refuse_proc
 from sysvisor_runc.kernel import mount as m
 
 TYPE_CHECKING = False
@@ -77,6 +77,7 @@ class MakeDevice:
         try:
             destination = paths.make_file(rootfs.root, self.path)
             try:
+                refuse_proc(rootfs, destination, self.path)
                 attach(tree, destination, self.path)
             finally:
                 os.close(destination)

@@ -93,7 +93,10 @@ _BASH = """\
     elif [[ ' @EXISTING@ ' == *" $verb "* && $arguments == 0 ]]; then
         @FUNCTION@_words "$("${COMP_WORDS[0]}" "${root[@]}" list --quiet 2>/dev/null)"
     elif [[ $verb == kill && $arguments == 1 ]]; then
-        @FUNCTION@_words "$(compgen -A signal)"
+        local signals
+        signals=$(compgen -A signal -X 'SIGJUNK*' SIG)
+        [[ $cur == SIG* ]] || signals=${signals//SIG/}
+        @FUNCTION@_words "$signals"
     fi
 }
 

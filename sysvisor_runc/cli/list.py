@@ -86,7 +86,7 @@ def _row(store: Store, container_id: str) -> dict[str, object] | None:
     except NoSuchContainer:
         return None
     except StateError as error:
-        log.warning(f"load container {container_id}: {error}")
+        log.warning(f"not shown: {error}")
         return None
 
 

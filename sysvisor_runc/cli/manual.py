@@ -93,7 +93,9 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "list": (
-        "Lists the containers under --root with process id, status, bundle, time of creation and owner.",
+        "Lists the containers under --root with process id, status, bundle, time of creation and owner, and as\n"
+        "soon as a supervisor looks after one of them, with exit code, restarts and uptime. What another runtime\n"
+        "keeps there is left out, with a warning.",
         "# sysvisor-runc --root /run/other list --format json",
         "",
     ),
@@ -110,8 +112,9 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "ps": (
-        "Runs ps(1) on the host and shows the lines of the container's processes. What follows the container id\n"
-        "is handed to ps; without it, -ef.",
+        "Shows the container's processes as `ps -ef` does, with their ids on the host. What follows the container\n"
+        "id is handed to the host's ps(1), whose lines about the container's processes are shown then; they must\n"
+        "have a column PID.",
         "# sysvisor-runc ps web -eo pid,user,args",
         "",
     ),

@@ -76,7 +76,7 @@ _EXEC = (
     ("cwd", "", TEXT, "DIR", "", "working directory in the container"),
     ("env", "e", TEXTS, "NAME=VALUE", "", "set an environment variable"),
     ("tty", "t", BOOL, "", "", "give the process a terminal"),
-    ("user", "u", TEXT, "UID[:GID]", "", "user, and group, of the process"),
+    ("user", "u", TEXT, "USER[:GROUP]", "", "user, and group, of the process: ids, or names of the container's own"),
     ("additional-gids", "g", NUMBERS, "GID", "", "add a supplementary group"),
     ("process", "p", TEXT, "FILE", "", "read the process object of the runtime specification from this file"),
     _DETACH,

@@ -7,16 +7,19 @@ import stat
 
 from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.kernel.mount import AT_EMPTY_PATH
+from sysvisor_runc.kernel.openat2 import RESOLVE_NO_XDEV, openat2
 from sysvisor_runc.kernel.syscall import syscall
 from sysvisor_runc.launch.interrupt import check
 
+_EXDEV = 18
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def chown_tree(path: str, ids: tuple[int, int, int]) -> None:
     """Add the container's offset to every owner below `path` that lies in 0 to size; run again it changes nothing.
 
-    Only one file system is walked, links are never followed, and set-id bits, which chown(2) clears, are put back.
+    Nothing that is mounted below is touched, be it a part of the same file system; links are never followed, and set-id
+    bits, which chown(2) clears, are put back.
 
     Raises:
         LaunchError: a file cannot be changed.
@@ -24,7 +27,7 @@ def chown_tree(path: str, ids: tuple[int, int, int]) -> None:
     try:
         top = os.open(path, _DIRECTORY)
         try:
-            _chown_directory(top, os.fstat(top).st_dev, ids)
+            _chown_directory(top, ids)
             _shift(top, ids)
         finally:
             os.close(top)
@@ -32,18 +35,20 @@ def chown_tree(path: str, ids: tuple[int, int, int]) -> None:
         raise LaunchError(f"chown {path!r} to the container's ids: {reason(error)}") from error
 
 
-def _chown_directory(directory: int, device: int, ids: tuple[int, int, int]) -> None:
+def _chown_directory(directory: int, ids: tuple[int, int, int]) -> None:
     check()
     for name in os.listdir(directory):
-        file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
-            status = os.fstat(file)
-            if status.st_dev != device:
+            file = openat2(directory, name, os.O_PATH | os.O_NOFOLLOW, resolve=RESOLVE_NO_XDEV)
+        except OSError as error:
+            if error.errno == _EXDEV:
                 continue
-            if stat.S_ISDIR(status.st_mode):
+            raise
+        try:
+            if stat.S_ISDIR(os.fstat(file).st_mode):
                 inner = os.open(".", _DIRECTORY, dir_fd=file)
                 try:
-                    _chown_directory(inner, device, ids)
+                    _chown_directory(inner, ids)
                 finally:
                     os.close(inner)
             _shift(file, ids)

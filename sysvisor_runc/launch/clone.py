@@ -130,5 +130,7 @@ def _hint(error: OSError) -> str | None:
     if error.errno == 11:  # EAGAIN
         return "the limit on processes is reached: ulimit -u, or pids.max of a cgroup"
     if error.errno == 1:  # EPERM
+        if os.geteuid() == 0:
+            return "no user namespace can be made in a chroot, nor behind the filter of a container engine"
         return "run as root, or allow unprivileged user namespaces (kernel.unprivileged_userns_clone)"
     return None

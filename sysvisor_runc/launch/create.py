@@ -360,12 +360,16 @@ class Launch:
         cgroup_fd = self._wire_cgroups(wiring)
         wiring.state = self._hook_state
         wiring.reached = reached_in_child() if FAULT else None
+        handed = -1
         if self.plan.child.console is None:
             give_stdio(on_host(self.plan.uid_mappings, self.plan.child.process.identity.uid))
+        else:
+            from sysvisor_runc.launch.master import wire
+
+            handed = wire(wiring)
         reached("clone")
         close_in_child = [host.read_fd, host.write_fd, report[0], self.entry.dirfd]
-        if start_write >= 0:
-            close_in_child.append(start_write)
+        close_in_child += [fd for fd in (start_write, handed) if fd >= 0]
         if self.unit is not None:
             close_in_child += self.unit.descriptors()
         if self.fs is not None:
@@ -374,17 +378,14 @@ class Launch:
         child = clone_child(self.plan, wiring, cgroup_fd, close_in_child, host)
         self.undo.push("init", child.kill)
         reached("init")
-        for fd in (*wiring.join, report[1], start_read, wiring.leaf, wiring.late, wiring.fs_socket, cgroup_fd):
-            if fd is not None and fd >= 0:
-                os.close(fd)
-        child_end.close()
+        _close_childs(wiring, cgroup_fd)
         # Until it gets GO it ends by itself if we are killed; from then on it is in the cgroup.
         self.init_is(child.pid)
         if self.unit is not None:
             self._start_unit(self.unit, child.pid)
         self._after_clone(child)
         reached("go")
-        driver = self._drive(host, child, report[0])
+        driver = self._drive(host, child, report[0], handed)
         host.close()
         trees.close_trees(self.opened)
         if self.plan.scheduler is not None:
@@ -454,8 +455,9 @@ class Launch:
 
             join_rdt(self.plan.intel_rdt, self.request.container_id, child.pid)
 
-    def _drive(self, host: messages.Channel, child: Child, report: int) -> Driver:
+    def _drive(self, host: messages.Channel, child: Child, report: int, handed: int) -> Driver:
         driver = Driver(self.request, self.spec, self.plan, self.bundle, child=child, host=host, report=report)
+        driver.handed = handed
         if self.fs is not None and self.traits is not None:
             driver.fs = self.fs.conversing(self.plan, child, self.spec, self.traits)
 
@@ -541,6 +543,15 @@ class Launch:
             from sysvisor_runc.launch.handover import send_descriptor
 
             send_descriptor(request.pidfd_socket, child.pidfd, b"pidfd", "--pidfd-socket")
+
+
+def _close_childs(wiring: Wiring, cgroup_fd: int | None) -> None:
+    """Close what the child has by now."""
+    ends = (wiring.report, wiring.start, wiring.leaf, wiring.late, wiring.fs_socket, wiring.handover)
+    for fd in (*wiring.join, *ends, -1 if cgroup_fd is None else cgroup_fd):
+        if fd >= 0:
+            os.close(fd)
+    wiring.channel.close()
 
 
 def _unlink_quietly(path: str) -> None:

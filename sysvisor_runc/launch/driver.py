@@ -29,9 +29,13 @@ class Driver:
 
     console: the terminal's master once the child has sent it, -1 where it was handed on or is none.
     fs: does what the child asks of sysvisor-fs.
+    handed: a socket that the terminal's master comes through; -1: it is taken out of the child.
     """
 
-    __slots__ = ("_bundle", "_child", "_host", "_plan", "_report", "_request", "_spec", "console", "conversation", "fs")
+    __slots__ = (
+        "_bundle", "_child", "_host", "_plan", "_report", "_request", "_spec",
+        "console", "conversation", "fs", "handed",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Driver:
         self._report = report
         self.conversation = Conversation()
         self.console = -1
+        self.handed = -1
         self.fs: Callable[[bytes], None] | None = None
 
     def drive(self, meanwhile: Callable[[], object], adopted: Callable[[], object]) -> None:
@@ -135,9 +140,9 @@ class Driver:
 
     def _take_console(self, number: int) -> None:
         reached("console")
-        from sysvisor_runc.kernel.pidfd import pidfd_getfd
+        from sysvisor_runc.launch.master import take
 
-        master = pidfd_getfd(self._child.pidfd, number)
+        master = take(self._child, number, self.handed)
         if not self._request.console_socket:
             if not self._request.detached:
                 from sysvisor_runc.launch.terminal import adapt

@@ -23,6 +23,8 @@ _MAPPING: Sequence[IDMapping] = [{"containerID": 0, "hostID": 0x78000000, "size"
 # Where root file systems and volumes are likely to lie.
 _PLACES = ("/", "/tmp", "/run", "/home", "/var/lib/docker", "/var/lib/containers", "/var/lib/containerd", "/var/lib")
 _CAP_SYS_ADMIN, _CAP_SYS_RESOURCE = 21, 24
+# A Debian with systemd takes some twenty; the kernel's default is 128 for everybody together.
+_INOTIFY_FEW, _INOTIFY_ENOUGH = 1024, 8192
 
 
 class Finding:
@@ -47,7 +49,7 @@ def examine() -> Iterator[Finding]:
     """Everything, the most important first; a look that fails unexpectedly is a finding as well."""
     for look in (
         _kernel, _privileges, _user_namespaces, _namespaces, _idmapped_mounts, _overlay, _cgroups, _systemd, _ids,
-        _seccomp, _modules, _fuse, _criu, _rootless, _delegated, _files,
+        _seccomp, _modules, _fuse, _criu, _rootless, _delegated, _files, _inotify,
     ):  # fmt: skip
         yield from _guarded(look)
 
@@ -91,7 +93,11 @@ def _user_namespaces() -> Iterator[Finding]:
         os.close(user_namespace(*_mappings()))
         yield Finding("user namespaces", OK, f"up to {limit}")
     except (OSError, SysvisorError) as error:
-        fix = "sysctl -w user.max_user_namespaces=15000" if limit == "0" else "see user_namespaces(7)"
+        fix = "see user_namespaces(7)"
+        if limit == "0":
+            fix = "sysctl -w user.max_user_namespaces=15000"
+        elif os.geteuid() == 0 and isinstance(error, OSError) and error.errno == 1:  # EPERM
+            fix = "ask outside: neither in a chroot nor behind the filter of a container engine can one be made"
         text = reason(error) if isinstance(error, OSError) else str(error)
         yield Finding("user namespaces", MISSING, text, fix)
 
@@ -123,7 +129,10 @@ def _idmapped_mounts() -> Iterator[Finding]:
     if os.geteuid() != 0:
         return
     kinds = _file_systems()
-    userns = user_namespace(*_mappings())
+    try:
+        userns = user_namespace(*_mappings())
+    except (OSError, SysvisorError):
+        return  # which has been told
     try:
         for kind, path in kinds.items():
             problem = _try_idmap(path, userns)
@@ -192,6 +201,8 @@ def _overlay() -> Iterator[Finding]:
             os.close(make_overlay_tree(tree))
             yield Finding(what, OK, f"in {os.path.dirname(top)}")
         except (OSError, SysvisorError) as error:
+            if isinstance(error, OSError) and error.errno == 1:  # EPERM: no user namespace, which has been told
+                return
             text = reason(error) if isinstance(error, OSError) else str(error).replace(top, "…")
             fix = "images of Docker, containerd and Podman need Linux 5.19, and overlayfs on a file system as above"
             yield Finding(what, LIMITED, text, fix)
@@ -310,6 +321,15 @@ def _files() -> Iterator[Finding]:
     yield Finding(
         "open files", LIMITED if few else OK, text, "ulimit -Hn 1048576, where the engine starts" if few else ""
     )
+
+
+def _inotify() -> Iterator[Finding]:
+    """What a container uses counts against the owner of its user namespace as well (kernel/ucount.c)."""
+    limit = _read("/proc/sys/fs/inotify/max_user_instances")
+    few = limit.isdecimal() and int(limit) < _INOTIFY_FEW
+    fix = f"one container can use all of them: sysctl -w fs.inotify.max_user_instances={_INOTIFY_ENOUGH}" if few else ""
+    found = f"{limit or 'none told'} for a user and all containers of his"
+    yield Finding("inotify instances", LIMITED if few else OK, found, fix)
 
 
 def which(name: str) -> str:

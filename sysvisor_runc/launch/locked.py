@@ -85,12 +85,21 @@ def _is_restricted(tree: Tree, fd: int) -> bool:
     if os.fstatvfs(fd).f_flag & _RESTRICTED:
         return True
     attributes = tree.attributes
-    if attributes is None:
-        return False
+    if attributes is None:  # the root file system, or what the host has made anew
+        return tree.recursive and _has_mounts_below(tree.path)
     if (attributes.set | attributes.set_tree) & _RESTRICTING:
         return True
     # What lies below may be restricted by itself.
     return tree.recursive and stat.S_ISDIR(os.fstat(fd).st_mode)
+
+
+def _has_mounts_below(path: str) -> bool:
+    """Whether the host has mounted something in a directory (proc_pid_mountinfo(5), field 5)."""
+    place = os.fsencode(os.path.realpath(path)).rstrip(b"/")
+    for byte, escape in ((b"\\", b"\\134"), (b" ", b"\\040"), (b"\t", b"\\011"), (b"\n", b"\\012")):
+        place = place.replace(byte, escape)
+    with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+        return any(line.split(b" ", 5)[4].startswith(place + b"/") for line in file.readall().splitlines())
 
 
 def _copies(shelf: int, trees: Sequence[Tree], opened: dict[int, int], wanted: list[int]) -> list[int]:

@@ -8,6 +8,7 @@ that could send MAINPID= would have any process of the host killed when its unit
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C half of signal has no stub
 import _socket
 import os
 import select
@@ -44,6 +45,8 @@ _ALIVE = b"WATCHDOG=1"
 _PER_SECOND = 64
 _SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
 _CREDENTIALS_SPACE = _socket.CMSG_SPACE(12)
+# How long, in seconds, the descriptors of a message may take to be closed.
+_CLOSING = 0.1
 # How long the manager may take to work our messages off before we leave.
 _PATIENCE = 30_000
 
@@ -91,7 +94,7 @@ class Proxy:
             if pause:
                 return pause
             try:
-                data, control, flags, _ = self._socket.recvmsg(sd_notify.MESSAGE_MAX, _CREDENTIALS_SPACE)
+                data, control, flags = self._receive()
             except BlockingIOError:
                 return 0
             self._count += 1
@@ -103,6 +106,24 @@ class Proxy:
                     lines.insert(0, sd_notify.text(MAINPID=main_pid))
             if lines:
                 self._tell(b"\n".join(lines))
+
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
+        """One message. What descriptors came with it the kernel closes as we return from it, and a TCP connection with
+        SO_LINGER can take for ever to close (socket(7)): an alarm ends that, whoever has all signals blocked.
+
+        Raises:
+            BlockingIOError: there is none.
+        """
+        before = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
+        handler = _signal.signal(_signal.SIGALRM, _nothing)
+        _signal.setitimer(_signal.ITIMER_REAL, _CLOSING)
+        try:
+            data, control, flags, _ = self._socket.recvmsg(sd_notify.MESSAGE_MAX, _CREDENTIALS_SPACE)
+            return data, control, flags
+        finally:
+            _signal.setitimer(_signal.ITIMER_REAL, 0)
+            _signal.signal(_signal.SIGALRM, handler)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
     def _exhausted(self) -> float:
         now = time.monotonic()
@@ -178,10 +199,16 @@ class Proxy:
         self._manager.close()
 
 
+def _nothing(number: int, frame: object) -> None:
+    """A handler, for a signal that is only to interrupt."""
+
+
 def own_lines(message: bytes) -> list[bytes]:
-    """The assignments of a message that a container may make."""
+    """The assignments of a message that a container may make, without control codes: `systemctl status` shows them."""
     return [
-        line for line in message.split(b"\n") if line == _ALIVE or (line.partition(b"=")[0] in _PASSED and b"=" in line)
+        log.printable(line.decode("utf-8", "surrogateescape")).encode()
+        for line in message.split(b"\n")
+        if line == _ALIVE or (line.partition(b"=")[0] in _PASSED and b"=" in line)
     ]
 
 

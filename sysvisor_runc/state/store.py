@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 
-from sysvisor_runc.errors import NoRecord, NoSuchContainer, StateError, reason
+from sysvisor_runc.errors import NoSuchContainer, StateError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class Entry:
         Raises:
             NoSuchContainer: it was deleted since this entry was opened.
             NoRecord: there is none, or nothing that can be read as one.
-            StateError: it cannot be read.
+            StateError: it cannot be read, or is another runtime's.
         """
         name = self.STAGED if staged else self.RECORD
         try:
@@ -290,10 +290,7 @@ class Entry:
         except FileNotFoundError:
             if not self.is_current():
                 raise NoSuchContainer(f"container does not exist: {self.id!r}", hint="it was deleted just now")
-            raise NoRecord(
-                f"container {self.id!r} has no state: it is being created, or its creation was interrupted",
-                hint="remove what is left of it with `delete --force`",
-            )
+            raise self._unrecorded()
         except OSError as error:
             raise StateError(f"cannot read the state of container {self.id!r}: {reason(error)}")
         try:
@@ -308,14 +305,13 @@ class Entry:
         from sysvisor_runc.jsonlight import loads
         from sysvisor_runc.state.record import VERSION
 
-        hint = "remove the container with `delete --force`"
         try:
             record = loads(data)
         except ValueError as error:
-            raise NoRecord(f"state of container {self.id!r} is not readable: {error}", hint=hint)
+            raise self._unrecorded(f"is not readable: {error}")
         # All fields are written together, so one look tells a record from a foreign file.
         if not isinstance(record, dict) or record.get("id") != self.id or not isinstance(record.get("initPid"), int):
-            raise NoRecord(f"state of container {self.id!r} is not a container's record", hint=hint)
+            raise self._unrecorded("is not a container's record", record)
         version = record.get("version")
         if not isinstance(version, int) or version > VERSION:
             raise StateError(
@@ -323,6 +319,11 @@ class Entry:
                 hint="use the version of sysvisor-runc that created it",
             )
         return record  # type: ignore[return-value]  # the shape that save() gave it
+
+    def _unrecorded(self, problem: str = "", record: object = None) -> StateError:
+        from sysvisor_runc.state.unrecorded import explain
+
+        return explain(self.id, self.dirfd, self._store.root, problem, record)
 
     def save(self, record: Record) -> None:
         """Replace the record, whole or not at all. The caller holds the lock, or has just created the entry.

@@ -112,6 +112,10 @@ def test_doctor_json() -> None:
     assert {"what", "status", "found", "fix"} == set(found[0])
     assert {row["status"] for row in found} <= {"ok", "limited", "missing"}
     names = {row["what"] for row in found}
+    inotify = int(pathlib.Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    assert [row["status"] for row in found if row["what"] == "inotify instances"] == [
+        "limited" if inotify < 1024 else "ok"
+    ]
     assert names >= {"kernel", "user namespaces", "cgroups", "id ranges", "seccomp", "FUSE", "CRIU", "security modules"}
     assert not list(pathlib.Path("/var/lib").glob(".sysvisor-doctor-*"))
 
@@ -138,3 +142,15 @@ def test_doctor_in_a_user_namespace() -> None:
     assert found["privileges"]["found"] == "root of a user namespace"
     assert found["user namespaces"]["status"] == "ok"
     assert [row for row in found.values() if row["status"] != "ok" and not row["fix"]] == []
+
+
+def test_doctor_in_a_chroot(tmp_path: pathlib.Path) -> None:
+    """There the kernel makes no user namespace: that is the one thing told to be missing, and why."""
+    script = f'mount --rbind / {tmp_path} && exec chroot {tmp_path} "$@"'
+    argv = ["unshare", "-m", "sh", "-c", script, "sh", str(PROGRAM), "doctor", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr == ""
+    found = {row["what"]: row for row in json.loads(done.stdout)}
+    assert [what for what, row in found.items() if row["status"] == "missing"] == ["user namespaces"]
+    assert "chroot" in found["user namespaces"]["fix"]
+    assert not [what for what in found if "map" in what]  # what needs one is not looked at

@@ -1,11 +1,16 @@
 """`list`: table, JSON and ids, on containers of every kind that a state root can hold."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 
+import pytest
+
 from sysvisor_runc.state.store import Store
+from tests.support.bundle import Bundle
 from tests.support.handmade import container
 from tests.support.runtime import Runtime
 
@@ -34,6 +39,45 @@ def test_json_has_the_keys_of_runc(runtime: Runtime) -> None:
     assert list(annotated)[-2:] == ["annotations", "owner"]
     assert list(annotated["annotations"].items()) == [("a", "2"), ("z", "1")]
     assert (plain["id"], plain["pid"], plain["owner"]) == (one.id, one.init.pid, "root")
+
+
+def test_a_root_shared_with_runc(plain_runtime: Runtime, bundle: Bundle) -> None:
+    """Its containers are not shown, and no command of ours touches them, least of all `delete --force`."""
+    program = shutil.which("runc")
+    if program is None:
+        pytest.skip("no runc; to force it: apt-get install runc")
+    ours, theirs = plain_runtime.id(), plain_runtime.id()
+    plain_runtime("create", "--bundle", bundle.path, ours)
+    (bundle.path / "config.json").unlink()
+    as_other = [program, "--root", str(plain_runtime.root)]
+    subprocess.run([program, "spec"], cwd=bundle.path, check=True)
+    bundle.config = json.loads((bundle.path / "config.json").read_text())
+    bundle.process["terminal"] = False
+    bundle.run("/bin/sleep", "100")
+    with open(os.devnull, "r+") as null:
+        run = [*as_other, "run", "--detach", "--bundle", str(bundle.path), theirs]
+        subprocess.run(run, stdin=null, stdout=null, stderr=null, check=True)
+    try:
+        listed = plain_runtime("list", "--quiet")
+        assert listed.stdout.split() == [ours] and "another runtime" in listed.stderr
+        before = sorted(os.listdir(plain_runtime.root / theirs))
+        for args in (("delete", "--force"), ("delete",), ("kill",), ("state",), ("start",)):
+            assert "another runtime" in plain_runtime.fails(*args, theirs).stderr
+        assert sorted(os.listdir(plain_runtime.root / theirs)) == before
+    finally:
+        subprocess.run([*as_other, "delete", "--force", theirs], check=True)
+
+
+@pytest.mark.parametrize(("file", "content"), [("status", '{"pid": 1}'), ("state.json", '{"id": "x", "pid": 1}')])
+def test_what_crun_and_youki_have_made(runtime: Runtime, file: str, content: str) -> None:
+    """Where their records have other names or keys, they are known by those."""
+    directory = runtime.root / "x"
+    directory.mkdir(parents=True)
+    runtime.root.chmod(0o700)
+    (directory / file).write_text(content)
+    assert "another runtime" in runtime.fails("delete", "--force", "x").stderr
+    assert os.listdir(directory) == [file]
+    shutil.rmtree(directory)
 
 
 def test_quiet_shows_ids(runtime: Runtime) -> None:

@@ -18,6 +18,7 @@ import pytest
 from sysvisor_runc.cgroup.layout import detect
 from tests.support.bundle import Bundle
 from tests.support.runtime import SOURCE, Runtime, wait_until
+from tests.support.terminal import on_terminal
 
 USER, UID, FIRST = "sysvisortest", 64123, 3_000_000_000
 SIZE = 65536
@@ -106,6 +107,24 @@ def test_a_whole_life(user_runtime: Runtime, owned: Bundle) -> None:
     user_runtime.wait_status(name, "stopped")
     user_runtime("delete", name)
     assert user_runtime.ids() == []
+
+
+@pytest.mark.parametrize("flags", [("--no-syscont",), ("--no-sysvisor-fs",)])
+def test_a_terminal(user_runtime: Runtime, owned: Bundle, flags: tuple[str, ...]) -> None:
+    """It reaches its user, whose command may not look into the process that makes it, and so does that of `exec`."""
+    user_runtime.flags = flags
+    name = user_runtime.id()
+    if "--no-syscont" in flags:
+        plain(owned)
+    owned.process.update(terminal=True)
+    owned.sh("tty; read x; exit 3")
+    with on_terminal(user_runtime, "run", "--bundle", owned.path, name) as terminal:
+        terminal.expect("/dev/pts/0")
+        with on_terminal(user_runtime, "exec", "--tty", name, "tty") as other:
+            other.expect("/dev/pts/1")
+            assert other.wait() == 0
+        terminal.line("")
+        assert terminal.wait() == 3
 
 
 def test_more_ids_by_the_helpers(user_runtime: Runtime, owned: Bundle) -> None:

@@ -279,6 +279,15 @@ def test_remove_takes_what_the_container_made(manager: Manager) -> None:
     manager.remove()  # absent is fine
 
 
+def test_remove_takes_its_time(manager: Manager) -> None:
+    """Patience is for processes that stay: many cgroups of which none holds any go, however long that takes."""
+    path = next(iter(manager.directories()))
+    for index in range(300):
+        os.mkdir(f"{path}/{index}")
+    tree.remove(path, patience=0.002)
+    assert not os.path.exists(path)
+
+
 def test_remove_tells_what_is_left(manager: Manager) -> None:
     """A cgroup in use stays, and the error says by how many; a later remove succeeds."""
     pid = start(manager)

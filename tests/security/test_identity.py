@@ -1,7 +1,9 @@
 """Capabilities that must not be left behind, users that are not what they are called, ids that are the container's."""
 
+import fcntl
 import os
 import pathlib
+import signal
 import stat
 from collections.abc import Callable
 
@@ -120,9 +122,14 @@ def test_ids_outside_the_mapping(runtime: Runtime, bundle: Bundle) -> None:
         assert runtime.fails("exec", "--user", user, name, "/usr/bin/id").stdout == ""
 
 
-@pytest.mark.parametrize("what", ["fifo", "zeros", "device", "directory", "loop", "lines"])
-def test_a_passwd_that_is_no_file(plain_runtime: Runtime, sleeper: tuple[str, Bundle], what: str) -> None:
-    """A fifo, a gigabyte, a device, a directory: exec neither hangs nor opens it, and runs without a HOME from it."""
+@pytest.mark.parametrize("what", ["fifo", "zeros", "device", "directory", "loop", "lines", "lease"])
+def test_a_passwd_that_is_no_file(
+    plain_runtime: Runtime, sleeper: tuple[str, Bundle], what: str, request: pytest.FixtureRequest
+) -> None:
+    """A fifo, a gigabyte, a device, a directory: exec neither hangs nor opens it, and runs without a HOME from it.
+
+    Nor does it wait for who has a lease on the file, which is 45 seconds (fcntl(2), F_SETLEASE).
+    """
     name, bundle = sleeper
     passwd = bundle.rootfs / "etc/passwd"
     passwd.unlink()
@@ -137,6 +144,11 @@ def test_a_passwd_that_is_no_file(plain_runtime: Runtime, sleeper: tuple[str, Bu
         passwd.mkdir()
     elif what == "loop":
         passwd.symlink_to("passwd")
+    elif what == "lease":
+        held = os.open(passwd, os.O_RDWR | os.O_CREAT, 0o644)
+        request.addfinalizer(lambda: os.close(held))
+        fcntl.fcntl(held, fcntl.F_SETSIG, signal.SIGURG)  # not SIGIO, which would end us
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     else:
         passwd.write_text(":" * 100_000 + "\n" * 100_000)
     result = plain_runtime("exec", "--user", "33", name, "/bin/sh", "-c", "echo $HOME", timeout=10)

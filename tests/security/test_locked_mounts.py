@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -71,6 +72,41 @@ def test_flags_of_the_host_are_kept(
     place = mounted(workplace / "host", "tmpfs", "nosuid,nodev,mode=755")
     attack = "mount -o remount,bind,suid,dev /vol;"
     assert {"nosuid", "nodev"} <= flags_inside(runtime, with_volume(bundle, place), attack)
+
+
+def test_a_mount_of_the_host_in_the_rootfs_stays_so(
+    runtime: Runtime, bundle: Bundle, volume: pathlib.Path, weaken: Weaken
+) -> None:
+    """What the host has mounted read-only in the root file system is as safe as a volume, and stays there."""
+    place = bundle.rootfs / "vol"
+    place.mkdir()
+    volume.chmod(0o777)  # or it would not be the container's to write to anyway
+    subprocess.run(["mount", "--bind", volume, place], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+        bundle.sh(ATTACK + "ls /vol")
+        assert runtime("run", "--bundle", bundle.path, runtime.id()).stdout == "file\n"
+        assert os.listdir(volume) == ["file"]
+        weak = weaken(runtime, "launch/locked.py", "and _has_mounts_below(tree.path)", "and False")
+        weak("run", "--bundle", bundle.path, weak.id())
+        assert len(os.listdir(volume)) > 1
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_mount_of_the_host_in_the_rootfs_is_not_chowned(
+    runtime: Runtime, bundle: Bundle, volume: pathlib.Path
+) -> None:
+    """--uid-shift chown leaves alone what the host has bound there, though it is of the same file system."""
+    place = bundle.rootfs / "vol"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", volume, place], check=True)
+    try:
+        runtime("run", "--uid-shift", "chown", "--bundle", bundle.path, runtime.id())
+    finally:
+        subprocess.run(["umount", place], check=True)
+    assert (volume.stat().st_uid, (volume / "file").stat().st_uid) == (0, 0)
+    assert (bundle.rootfs / "bin").stat().st_uid > 65535
 
 
 def test_kernel_modules_of_the_host_are_out_of_reach(runtime: Runtime, bundle: Bundle) -> None:

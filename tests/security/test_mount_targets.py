@@ -159,3 +159,31 @@ def test_nothing_but_procfs_is_mounted_on_proc(
         bundle.config["mounts"] = [*bundle.config["mounts"][:7], {"destination": path, **mount}]
         bundle.save()
         assert "cannot be mounted" in plain_runtime.fails("run", "--bundle", bundle.path, plain_runtime.id()).stderr
+
+
+def linked(bundle: Bundle, target: str, mount: dict[str, str]) -> Bundle:
+    """A bundle whose volume at /link goes where a link of the root file system leads."""
+    (bundle.rootfs / "link").symlink_to(target)
+    bundle.config["mounts"].append({"destination": "/link", **mount})
+    return bundle.sh("cut -d' ' -f5 /proc/self/mountinfo")
+
+
+@pytest.mark.parametrize("target", ["/proc", "/proc/sys", "../../proc/self/attr"])
+@pytest.mark.parametrize("kind", ["runtime", "plain_runtime"])
+def test_no_link_leads_onto_proc(request: pytest.FixtureRequest, bundle: Bundle, target: str, kind: str) -> None:
+    """CVE-2025-52881: nor by an image's link in the place of a volume, which config.json cannot show."""
+    runtime: Runtime = request.getfixturevalue(kind)
+    linked(bundle, target, {"type": "tmpfs", "source": "tmpfs"})
+    assert "inside /proc" in runtime.fails("run", "--bundle", bundle.path, runtime.id()).stderr
+
+
+def test_unlooked_at_a_link_leads_onto_proc(
+    plain_runtime: Runtime, bundle: Bundle, outside: pathlib.Path, weaken: Weaken
+) -> None:
+    """The same on a copy that goes by the name, with a bind: what the container reads and writes there is its own."""
+    check = "if os.fstat(proc).st_dev == os.fstat(destination).st_dev:"
+    weak = weaken(plain_runtime, "child/mounts.py", check, "if not proc:")
+    linked(bundle, "/proc/self/attr", {"type": "bind", "source": str(outside)})
+    bundle.config["mounts"][-1]["options"] = ["rbind"]
+    assert "/proc/1/attr" in weak("run", "--bundle", bundle.save().path, weak.id()).stdout
+    assert "inside /proc" in plain_runtime.fails("run", "--bundle", bundle.path, plain_runtime.id()).stderr

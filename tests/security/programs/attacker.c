@@ -5,15 +5,23 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -129,6 +137,101 @@ static void inject(void)
 		loot("injected %d\n", ioctl(0, TIOCSTI, c) == 0);
 }
 
+/* Everything that can be done to one file by somebody who means no good. */
+static void scribble_on(const char *path)
+{
+	static char junk[70000];
+	static const char *values[] = {
+		"1\0001", "", "0 0\n", "-1", "99999999999999999999999", "1 2 3 4 5 6 7 8", "\xff\xd9\xa1", "a\033[2Jb",
+	};
+	char buffer[4096];
+	int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd >= 0) {
+		for (unsigned i = 0; i < sizeof values / sizeof *values; i++)
+			if (pwrite(fd, values[i], i ? strlen(values[i]) : 3, 0) < 0)
+				continue;
+		memset(junk, '7', sizeof junk);
+		if (pwrite(fd, junk, sizeof junk, 0) < 0 || ftruncate(fd, 1 << 20) < 0)
+			errno = 0;
+		struct iovec parts[] = {{"1", 1}, {"2\n", 2}};
+		if (writev(fd, parts, 2) < 0 || fallocate(fd, 0, 0, 4096) < 0)
+			errno = 0;
+		close(fd);
+	}
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd >= 0) {
+		struct pollfd one = {.fd = fd, .events = POLLPRI | POLLIN};
+		long long far[] = {0, 1, 4095, 1LL << 33, -1LL};
+		for (unsigned i = 0; i < sizeof far / sizeof *far; i++)
+			if (pread(fd, buffer, i == 1 ? 1 : sizeof buffer, far[i]) < 0)
+				errno = 0;
+		lseek(fd, 5, SEEK_HOLE);
+		poll(&one, 1, 0);
+		ioctl(fd, TIOCSTI, "x");
+		fcntl(fd, F_SETLEASE, F_RDLCK);
+		void *mapped = mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+		if (mapped != MAP_FAILED)
+			munmap(mapped, 4096);
+		close(fd);
+	}
+	fchmodat(AT_FDCWD, path, 0777, 0);
+	if (truncate(path, 5) < 0 || chown(path, 5, 5) < 0 || unlink(path) < 0 || rename(path, "/tmp/x") < 0)
+		errno = 0;
+	setxattr(path, "user.x", "y", 1, 0);
+}
+
+static void scribble(const char *directory)
+{
+	DIR *all = opendir(directory);
+	struct dirent *entry;
+	char path[4096];
+	while (all && (entry = readdir(all))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
+		if (entry->d_type == DT_DIR)
+			scribble(path);
+		else if (entry->d_type == DT_REG && !strstr(path, "/slab/"))
+			scribble_on(path);
+	}
+	if (all)
+		closedir(all);
+	mkdir(strcat(path, "x"), 0777);
+}
+
+/* Send the service manager a connection that takes an hour to close, since its other end never reads. */
+static void linger(void)
+{
+	static char much[1 << 20];
+	struct sockaddr_in here = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+	socklen_t size = sizeof here;
+	int listener = socket(AF_INET, SOCK_STREAM, 0), full = socket(AF_INET, SOCK_STREAM, 0);
+	bind(listener, (void *)&here, size);
+	listen(listener, 1);
+	getsockname(listener, (void *)&here, &size);
+	connect(full, (void *)&here, size);
+	while (send(full, much, sizeof much, MSG_DONTWAIT) > 0)
+		continue;
+	struct linger hour = {1, 3600};
+	setsockopt(full, SOL_SOCKET, SO_LINGER, &hour, sizeof hour);
+
+	struct sockaddr_un manager = {AF_UNIX, ""};
+	snprintf(manager.sun_path, sizeof manager.sun_path, "%s", getenv("NOTIFY_SOCKET"));
+	char room[CMSG_SPACE(sizeof full)] = "";
+	struct iovec text = {"STATUS=slow", 11};
+	struct msghdr message = {&manager, sizeof manager, &text, 1, room, sizeof room, 0};
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(sizeof full);
+	memcpy(CMSG_DATA(head), &full, sizeof full);
+	sendmsg(socket(AF_UNIX, SOCK_DGRAM, 0), &message, 0);
+	close(full);
+	pause();
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -140,7 +243,14 @@ int main(int argc, char **argv)
 		swap(argv[2], argv[3], atoi(argv[4]));
 	else if (!strcmp(mode, "inject"))
 		inject();
-	else if (!strcmp(mode, "wait"))
+	else if (!strcmp(mode, "linger"))
+		linger();
+	else if (!strcmp(mode, "scribble")) {
+		signal(SIGIO, SIG_IGN); /* leases are broken */
+		for (int i = 2; i < argc; i++)
+			scribble(argv[i]);
+		loot("scribbled\n");
+	} else if (!strcmp(mode, "wait"))
 		pause();
 	return 0;
 }

@@ -106,7 +106,7 @@ def test_bash_offers_containers(completed: Completed) -> None:
     assert "/x" in completed("--root", "=", "/x", "state", "")
     assert completed("state", "one", "o") == [""]
     assert completed("run", "o") == [""]
-    assert "SIGTERM" in completed("kill", "one", "SIGT")
+    assert "SIGTERM" in completed("kill", "one", "SIGT") and completed("kill", "one", "TE") == ["TERM"]
 
 
 @pytest.mark.parametrize(("shell", "name"), [("bash", "sysvisor-runc.bash"), ("zsh", "_sysvisor-runc"),
