@@ -4,6 +4,7 @@ Nothing is downloaded and nothing installed inside: the host's files are the rea
 overlay. One CPU, no time namespaces, and ID-mapped mounts only of what the kernel of the package can map.
 """
 
+import os
 import pathlib
 import platform
 import shutil
@@ -101,6 +102,7 @@ def run(
     quiet = ["con=null", "con0=null,fd:1", "ssl=null", "panic=-1", "quiet", f"umid=sysvisor-{directory.name}"]
     console = subprocess.run(
         [kernel, *arguments, *quiet, *boot],
+        env=os.environ | _preload(directory),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -112,3 +114,13 @@ def run(
     text = output.read_text(errors="replace")
     assert (directory / "status").read_text().strip() == "0", text
     return text
+
+
+def _preload(directory: pathlib.Path) -> dict[str, str]:
+    """What the kernel's process needs in its environment on a processor that is newer than the kernel."""
+    if shutil.which("gcc") is None:
+        return {}
+    library = directory / "fullstate.so"
+    source = pathlib.Path(__file__).with_name("programs") / "fullstate.c"
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
+    return {"LD_PRELOAD": str(library)}
