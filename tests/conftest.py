@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support import guests, leaks
+from tests.support import debian, guests, leaks
 from tests.support.bundle import Bundle, make_bundle, make_rootfs
 from tests.support.runtime import Runtime
 from tools.own_daemon import OwnDaemon
@@ -46,6 +46,13 @@ def _rank(item: pytest.Item) -> int:
 def own_sysvisor_fs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Launches without `--no-sysvisor-fs` find a daemon of this session's own, which ends with it."""
     with OwnDaemon(tmp_path_factory.mktemp("sysvisor-fs")):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def debians(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The Debians that tests of this session name by the marker `debian` are being fetched from its beginning on."""
+    with debian.fetched_ahead(request.session.items):
         yield
 
 
