@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _folder(item) in ROOT_ONLY:
             item.add_marker("root")
+        if item.get_closest_marker("debian") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(debian.PATIENCE))
         if os.geteuid() != 0 and item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root; to force it: sudo make test"))
     # Guests keep all processors busy: no other test runs beside them.

@@ -70,7 +70,6 @@ def test_installed_program_runs_a_container(installed: Runtime, bundle: Bundle) 
 
 
 @pytest.mark.debian("criu")
-@pytest.mark.timeout(400)  # it fetches a Debian where there is none yet
 def test_installed_program_checkpoints(installed: Runtime, bundle: Bundle, tmp_path: pathlib.Path) -> None:
     """What the installed program brings along for checkpoint and restore comes with the libraries that it needs."""
     installed.flags = ("--criu", criu.program(tmp_path), *installed.flags)

@@ -134,18 +134,31 @@ def test_success_ends_on_failure(runtime: Runtime, new_bundle: NewBundle) -> Non
     wait_until(lambda: known(runtime, other)["restartCount"] >= 2, 20)
 
 
-def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
-    """Who kills a container by `kill` does not want it again; its own death is another matter."""
-    name = run(runtime, new_bundle("/bin/sleep", "1000"), "--restart", "unless-stopped")
-    status(runtime)
-    kill(runtime.state(name)["pid"])
+def test_a_restart_is_of_the_same_container(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """It comes after a death of its own, in the same cgroups, with the configuration that the first start had."""
+    bundle = new_bundle("/bin/sleep", "1000")
+    name = run(runtime, bundle, "--restart", "unless-stopped")
+    pid = runtime.state(name)["pid"]
+    cgroups = pathlib.Path(f"/proc/{pid}/cgroup").read_text()
+    assert name in cgroups
+    bundle.run("/bin/false")
+    kill(pid)
     wait_until(lambda: known(runtime, name)["restartCount"] == 1, 20)
-    runtime.wait_status(name, "running")
+    pid = runtime.wait_status(name, "running")["pid"]
+    assert pathlib.Path(f"/proc/{pid}/cgroup").read_text() == cgroups
+    wait_until(lambda: b"sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), 20, "the program")
+
+
+def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Who kills a container by `kill` does not want it again."""
+    name = run(runtime, new_bundle("/bin/sleep", "1000"), "--restart", "unless-stopped")
     runtime("kill", name, "KILL")
     runtime("wait", name)
-    time.sleep(0.5)
-    assert runtime.state(name)["status"] == "stopped"
     assert known(runtime, name)["restarting"] is False
+    # Once nothing is left that it waits for, a supervisor goes.
+    wait_idle(runtime)
+    assert runtime.state(name)["status"] == "stopped"
+    assert known(runtime, name)["restartCount"] == 0
 
 
 def test_delete_ends_a_restarting_container(runtime: Runtime, new_bundle: NewBundle) -> None:

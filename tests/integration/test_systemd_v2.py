@@ -98,7 +98,6 @@ def test_boots_on_v2(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.debian("nested")
-@pytest.mark.timeout(300)
 def test_docker_on_v2(tmp_path: pathlib.Path) -> None:
     """dockerd with the systemd cgroup driver, Debian's runc and its crun run containers; a memory limit holds."""
     found = in_guest(tmp_path, "nested", DOCKER, "3G")

@@ -13,6 +13,9 @@ import pytest
 
 from tools import debian_rootfs
 
+# How many seconds a test has that may have to wait until its Debian is there.
+PATIENCE = 400
+
 
 def unpack(variant: str, directory: pathlib.Path) -> pathlib.Path:
     """A fresh copy of `systemd`, `nested` or `current` at `directory`; skips where the archive cannot be had."""
