@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -218,21 +219,41 @@ def test_where_restarts_are_refused(
     assert not runtime.root.exists() or runtime.ids() == []
 
 
+# Makes itself the subreaper of a command, and then prints the parent of the process whose pid is in a file, and itself.
+SUBREAPER = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+code = subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode
+if code == 0:
+    print(open(f"/proc/{open(sys.argv[1]).read()}/status").read().partition("PPid:\\t")[2].split()[0], os.getpid())
+sys.exit(code)
+"""
+
+
+def under_a_subreaper(runtime: Runtime, *flags: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
+    """`run --detach` by one that makes itself the parent of what is left behind."""
+    file = runtime.directory / "pid"
+    arguments = runtime.argv("run", "--detach", "--pid-file", file, *flags, runtime.id())
+    command = ["/usr/bin/python3", "-c", SUBREAPER, str(file), *arguments]
+    with open(runtime.directory / "out", "w+") as out, open(runtime.directory / "err", "w+") as err:
+        done = subprocess.run(command, stdout=out, stderr=err, timeout=60, check=False)
+        for stream in (out, err):
+            stream.seek(0)
+        return subprocess.CompletedProcess(command, done.returncode, out.read(), err.read())
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-supervisor",)], ids=["supervised", "alone"])
+def test_init_goes_to_the_subreaper(runtime: Runtime, new_bundle: NewBundle, flags: tuple[str, ...]) -> None:
+    """Supervised or not, init's parent is the nearest subreaper of the caller, as shims, conmon and systemd expect."""
+    done = under_a_subreaper(runtime, *flags, "--bundle", new_bundle("/bin/sleep", "1000").path)
+    assert done.returncode == 0, done.stderr
+    parent, subreaper = done.stdout.split()
+    assert parent == subreaper
+
+
 def test_a_subreaper_keeps_its_containers(runtime: Runtime, new_bundle: NewBundle) -> None:
     """A caller that makes itself init's parent restarts it itself: a shim, conmon."""
-    script = (
-        "import ctypes, subprocess, sys\n"
-        "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
-        "sys.exit(subprocess.run(sys.argv[1:]).returncode)\n"
-    )
-    arguments = runtime.argv(
-        "run", "--detach", "--restart", "always", "--bundle", new_bundle("/bin/true").path, runtime.id()
-    )
-    import subprocess
-
-    done = subprocess.run(
-        ["/usr/bin/python3", "-c", script, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = under_a_subreaper(runtime, "--restart", "always", "--bundle", new_bundle("/bin/true").path)
     assert done.returncode == 1
     assert "its subreaper" in done.stderr
     assert runtime.ids() == []
