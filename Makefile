@@ -48,19 +48,24 @@ deps: ## install missing Debian packages and make the virtual environment
 	@tools/debian-packages base build test system clients
 	@$(MAKE) $(VENV)/.dev
 
-# The project and what it runs on.  python-prctl is compiled, hence the build group.
-$(VENV)/.project: pyproject.toml
+# python-prctl is compiled, hence the build group.
+$(BIN)/python:
 	@tools/debian-packages base build
-	@echo '==> virtual environment $(VENV): the project and its libraries (about half a minute, once)'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --use-pep517 --editable .
+
+# The project and what it runs on.
+$(VENV)/.project: pyproject.toml | $(BIN)/python
+	@echo '==> virtual environment $(VENV): the project and its libraries (about half a minute, once)'
+	@$(call pip,.)
 	@touch $@
 
-# … and what tests, types and lint need.
-$(VENV)/.dev: $(VENV)/.project
-	@echo '==> virtual environment $(VENV): test tools'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --use-pep517 --editable '.[dev]'
-	@touch $@
+# … and what tests, types and lint need: all at once, which takes half the time of one after the other.
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo '==> virtual environment $(VENV): the project, its libraries and test tools (about a minute, once)'
+	@$(call pip,'.[dev]')
+	@touch $(VENV)/.project $@
+
+pip = $(BIN)/python -m pip install -qq --disable-pip-version-check --use-pep517 --editable $(1)
 
 # --- look at it ---------------------------------------------------------------------------------------------------
 

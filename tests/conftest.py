@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support import leaks
+from tests.support import debian, guests, leaks
 from tests.support.bundle import Bundle, make_bundle, make_rootfs
 from tests.support.runtime import Runtime
 from tools.own_daemon import OwnDaemon
@@ -31,15 +31,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _folder(item) in ROOT_ONLY:
             item.add_marker("root")
+        if item.get_closest_marker("debian") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(debian.PATIENCE))
         if os.geteuid() != 0 and item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root; to force it: sudo make test"))
-    items.sort(key=lambda item: ORDER.index(_folder(item)) if _folder(item) in ORDER else len(ORDER))
+    # Guests keep all processors busy: no other test runs beside them.
+    items.sort(key=lambda item: (_rank(item), item.get_closest_marker("guest") is not None))
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = _folder(item)
+    return ORDER.index(folder) if folder in ORDER else len(ORDER)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_sysvisor_fs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Launches without `--no-sysvisor-fs` find a daemon of this session's own, which ends with it."""
     with OwnDaemon(tmp_path_factory.mktemp("sysvisor-fs")):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def debians(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The Debians that tests of this session name by the marker `debian` are being fetched from its beginning on."""
+    with debian.fetched_ahead(request.session.items):
         yield
 
 
@@ -106,6 +121,20 @@ def any_runtime(request: pytest.FixtureRequest) -> Runtime:
     """Both modes, one after the other."""
     runtime: Runtime = request.getfixturevalue("runtime" if request.param == "syscont" else "plain_runtime")
     return runtime
+
+
+@pytest.fixture(scope="session")
+def booted_guests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[guests.Guests]:
+    """The guests of all tests of this session that name one."""
+    booted = guests.Guests(guests.named_by(request.session.items), tmp_path_factory.mktemp("guests"))
+    yield booted
+    booted.close()
+
+
+@pytest.fixture
+def said(booted_guests: guests.Guests, request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Waits for the guest that the test names by its marker: what it has printed, which tells of passed tests."""
+    return lambda: booted_guests.said(request.node.nodeid)
 
 
 @pytest.fixture

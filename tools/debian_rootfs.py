@@ -7,9 +7,10 @@ A variant names what is in it:
   criu     CRIU 4, which recent kernels need, to be run through its own loader on the host; and containerd 1.7
   vm       boots in an emulator with a kernel of its own, and has what the tests need: see test_vm.py
 
-By hand: `python3 tools/debian_rootfs.py systemd DIRECTORY`.
+By hand: `python3 tools/debian_rootfs.py systemd DIRECTORY`; with `--fetch VARIANT…` they are only made and cached.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -17,6 +18,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 CACHE = pathlib.Path(os.environ.get("SYSVISOR_CACHE", pathlib.Path(__file__).resolve().parents[1] / ".cache"))
 _BOOTS = ("systemd", "systemd-sysv", "dbus", "procps", "iproute2", "util-linux", "libpam-systemd")
@@ -65,38 +67,69 @@ def key(variant: str) -> str:
     return f"{variant}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
+def cached(variant: str) -> pathlib.Path:
+    """Where the archive of a variant is once it has been made."""
+    return CACHE / f"{key(variant)}.tar"
+
+
 def archive(variant: str) -> pathlib.Path:
     """The tar archive of a variant, made now if it is not cached. Raises RuntimeError with what went wrong."""
-    path = CACHE / f"{key(variant)}.tar"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / f"{variant}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = cached(variant)
+    with _locked(variant):
         if not path.exists():
             _build(variant, path)
     return path
 
 
+def discard_unfinished(variant: str) -> None:
+    """Remove what a build that was killed has left, unless another one is at it. The next build would do so as well."""
+    with contextlib.suppress(BlockingIOError), _locked(variant, fcntl.LOCK_NB):
+        _clear(variant)
+
+
+@contextlib.contextmanager
+def _locked(variant: str, flags: int = 0) -> Iterator[None]:
+    """Nobody else makes this variant meanwhile. With LOCK_NB raises BlockingIOError if somebody does."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f"{variant}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | flags)
+        yield
+
+
+def _clear(variant: str) -> None:
+    shutil.rmtree(CACHE / f"{variant}.work", ignore_errors=True)
+    for unfinished in CACHE.glob(f"{variant}-*.partial"):
+        unfinished.unlink()
+
+
 def _build(variant: str, path: pathlib.Path) -> None:
     if not shutil.which("mmdebstrap"):
         raise RuntimeError("no mmdebstrap here: install it, or run make deps")
-    for old in CACHE.glob(f"{variant}-*.tar*"):
+    _clear(variant)
+    for old in CACHE.glob(f"{variant}-*.tar"):
         old.unlink()
+    work = CACHE / f"{variant}.work"
+    work.mkdir()
     suite, packages = VARIANTS[variant]
     partial = path.with_suffix(".tar.partial")
-    command = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(packages)}"]
+    # What it mounts goes with it if it is killed.
+    command = ["unshare", "--mount"] if os.geteuid() == 0 else []
+    command += ["mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(packages)}"]
     command += [f"--essential-hook={hook}" for hook in _ESSENTIAL.get(variant, ())]
     command += [f"--customize-hook={hook}" for hook in _CUSTOMIZE]
     if suite == "sid":
         # Its index expires within days, and mirrors lag: an old sid will do. Signatures are checked all the same.
         command.append('--aptopt=Acquire::Check-Valid-Until "false"')
     done = subprocess.run(
-        [*command, suite, str(partial)], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+        [*command, suite, str(partial)], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env=os.environ | {"TMPDIR": str(work)},
+    )  # fmt: skip
     if done.returncode != 0:
-        partial.unlink(missing_ok=True)
+        _clear(variant)
         errors = [line for line in done.stderr.splitlines() if line.startswith("E:")] or [done.stderr.strip()[-400:]]
         raise RuntimeError(f"mmdebstrap {suite} failed: {' '.join(errors)}")
     partial.rename(path)
+    _clear(variant)
 
 
 def unpack(variant: str, directory: pathlib.Path) -> None:
@@ -110,11 +143,21 @@ def unpack(variant: str, directory: pathlib.Path) -> None:
 
 
 def main() -> int:
-    if len(sys.argv) != 3 or sys.argv[1] not in VARIANTS:
-        print(f"usage: debian_rootfs.py {'|'.join(VARIANTS)} DIRECTORY", file=sys.stderr)
+    """What `python3 tools/debian_rootfs.py` does; its exit code."""
+    command, *words = sys.argv[1:] or [""]
+    fetch = command == "--fetch"
+    if not VARIANTS.keys() >= set(words if fetch else [command]) or (not words if fetch else len(words) != 1):
+        variants = "|".join(VARIANTS)
+        print(
+            f"usage: debian_rootfs.py {variants} DIRECTORY\n       debian_rootfs.py --fetch VARIANT…", file=sys.stderr
+        )
         return 2
     try:
-        unpack(sys.argv[1], pathlib.Path(sys.argv[2]))
+        if fetch:
+            for variant in words:
+                archive(variant)
+        else:
+            unpack(command, pathlib.Path(words[0]))
     except RuntimeError as error:
         print(f"debian_rootfs: {error}", file=sys.stderr)
         return 1

@@ -78,12 +78,32 @@ def module_name(path: pathlib.PurePath) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported(python: str, library: pathlib.Path, module: str) -> list[str]:
-    """Our modules that importing one brings with it, in the order in which they are complete, without itself."""
-    script = f"import sys; sys.path.append({str(library)!r}); import {module}"
-    command = [python, "-SIB", "-X", "importtime", "-c", script]
-    done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
-    return [sys.intern(name) for name in IMPORTED.findall(done.stderr) if name != module]
+# Each module in a process of its own, which has loaded nothing of ours, yet without an interpreter's start for each.
+IMPORT_EACH = """
+import posix, sys
+sys.path.append(sys.argv[1])
+for name in sys.argv[2:]:
+    posix.write(2, f"= {name}\\n".encode())
+    child = posix.fork()
+    if not child:
+        __import__(name)
+        posix._exit(0)
+    if posix.waitpid(child, 0)[1]:
+        sys.exit(f"import {name} failed")
+"""
+
+
+def imported(python: str, library: pathlib.Path, modules: list[str]) -> dict[str, list[str]]:
+    """Our modules that importing each one brings with it, in the order in which they are complete, without itself."""
+    command = [python, "-SIB", "-X", "importtime", "-c", IMPORT_EACH, str(library), *modules]
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    told = re.split(r"^= (.*)\n", done.stderr, flags=re.MULTILINE)[1:]
+    return {
+        sys.intern(module): [sys.intern(name) for name in IMPORTED.findall(text) if name != module]
+        for module, text in zip(told[::2], told[1::2], strict=True)
+    }
 
 
 def lazily_imported(trees: list[ast.Module]) -> set[str]:
@@ -120,7 +140,7 @@ def write_archive(python: str, library: pathlib.Path, shown: str) -> tuple[int, 
     # the program asks for it, and may be missing here.
     without = tuple(f"{PACKAGE}.{name}" for name in ("aio", "contract", "criu", "cli.checkpoint", "cli.restore"))
     entered = (lazily_imported(trees) | verbs) & {name for name in sources if not name.startswith(without)}
-    groups = {name: imported(python, library, name) for name in sorted(entered)}
+    groups = imported(python, library, sorted(entered))
     # What the program begins with is there in any case.
     first = {MAIN, *groups[MAIN]}
     groups = {name: [one for one in needed if name == MAIN or one not in first] for name, needed in groups.items()}

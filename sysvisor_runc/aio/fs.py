@@ -211,8 +211,10 @@ class Caller:
         pending: containers that were announced and not kept yet, with the address: a launch that ends now has failed.
     """
 
-    def __init__(self, *, resident: bool = True) -> None:
+    def __init__(self, *, resident: bool = True, told: Callable[[str, dict[str, object]], None] | None = None) -> None:
+        """`told` hears of what becomes of each container: its id, and the data of an event."""
         self._resident = resident
+        self._told = told
         self._clients: dict[str, Client] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self.pending: dict[str, str] = {}
@@ -222,6 +224,7 @@ class Caller:
         try:
             return {"ok": True, **await self._dispatch(request)}
         except CallError as error:
+            self._tell(str(request["id"]), "failed", error.message)
             return {"error": error.message, "code": 1, "status": error.code}
         except ImportError as error:
             return {"error": f"{error.name} is not installed", "code": 1}
@@ -251,6 +254,7 @@ class Caller:
             except CallError as error:
                 if error.code != "ALREADY_EXISTS" or not request.get("again"):
                     raise
+            self._tell(name, "register")
         elif call == "update":
             await client.update(_update(request))
         elif call == "keep":
@@ -271,6 +275,7 @@ class Caller:
         """Unregister. What `insist` was asked for is tried again in the background, if there is one who lives long."""
         try:
             await client.unregister(str(request["id"]))
+            self._tell(str(request["id"]), "unregister")
         except CallError as error:
             if not (self._resident and request.get("insist")):
                 raise
@@ -294,10 +299,16 @@ class Caller:
             await asyncio.sleep(delay)
             try:
                 await client.unregister(container_id)
+                self._tell(container_id, "unregister")
                 return
             except CallError as error:
                 problem = error.message
         log.warning(f"sysvisor-fs may still serve container {container_id!r}: {problem}")
+        self._tell(container_id, "failed", problem)
+
+    def _tell(self, container_id: str, action: str, error: str = "") -> None:
+        if self._told is not None:
+            self._told(container_id, {"action": action, **({"error": error} if error else {})})
 
     async def close(self) -> None:
         """Hang up on all daemons."""

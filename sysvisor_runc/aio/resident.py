@@ -173,7 +173,7 @@ class _Residence:
         if self._fs_caller is None:
             from sysvisor_runc.aio.fs import Caller
 
-            self._fs_caller = Caller()
+            self._fs_caller = Caller(told=self._fs_told)
         caller = self._fs_caller
         until = call.request.get("until")
         if isinstance(until, (int, float)) and time.monotonic() > until:
@@ -182,6 +182,9 @@ class _Residence:
             container_id = str(call.request.get("id"))
             call.connection.closed = lambda: caller.abandon(container_id, kept=self._recorded(container_id))
         return await caller.carry_out(call.request)
+
+    def _fs_told(self, container_id: str, data: dict[str, object]) -> None:
+        self._journal.publish("fs", container_id, data)
 
     def _recorded(self, container_id: str) -> bool:
         """Whether its launch has succeeded: it may have gone on without us while we were stopped."""

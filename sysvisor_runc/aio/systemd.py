@@ -46,7 +46,8 @@ def connect(user: bool) -> Systemd:
     failed: OSError | None = None
     for address, direct in _user_addresses() if user else (("/run/systemd/private", True), (_SYSTEM_BUS, False)):
         try:
-            return Systemd(_open(address), direct=direct)
+            link, received = _open(address)
+            return Systemd(link, received, direct=direct)
         except OSError as error:
             failed = failed or error
             failed.filename = failed.filename or address.replace("\0", "@")
@@ -86,14 +87,13 @@ def _user_addresses() -> list[tuple[str, bool]]:
     return found
 
 
-def _open(address: str) -> _socket.socket:
-    """A socket that has said who we are. Raises OSError."""
+def _open(address: str) -> tuple[_socket.socket, bytes]:
+    """A socket that has said who we are, and what has come of the first messages. Raises OSError."""
     for attempt in range(_RETRIES):
         link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
             link.connect(address)
-            _authenticate(link)
-            return link
+            return link, _authenticate(link)
         except BlockingIOError:
             link.close()
             time.sleep(0.1 * 2**attempt)
@@ -103,10 +103,11 @@ def _open(address: str) -> _socket.socket:
     raise BlockingIOError(11, os.strerror(11), address)
 
 
-def _authenticate(link: _socket.socket) -> None:
+def _authenticate(link: _socket.socket) -> bytes:
     """EXTERNAL with no name of our own: the other side asks the kernel, which knows us in any user namespace.
 
-    All at once: a message that systemd reads together with BEGIN would lie there until something else arrives.
+    All at once: a message that systemd reads together with BEGIN would lie there until something else arrives. What is
+    read behind its answer is returned: over a direct connection signals come unasked, and at once.
     """
     link.settimeout(_PATIENCE)
     link.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
@@ -118,6 +119,7 @@ def _authenticate(link: _socket.socket) -> None:
         answer += part
     if b"\r\nOK " not in answer:
         raise PermissionError(13, os.strerror(13))
+    return answer.split(b"\r\n", 2)[2]
 
 
 class Systemd:
@@ -125,11 +127,13 @@ class Systemd:
 
     __slots__ = ("_link", "_parser", "_removed", "_serial", "_version")
 
-    def __init__(self, link: _socket.socket, *, direct: bool) -> None:
+    def __init__(self, link: _socket.socket, received: bytes, *, direct: bool) -> None:
+        """Talk over `link`, from which `received` has been read already; a `direct` one leads past the message bus."""
         from jeepney import Parser
 
         self._link = link
         self._parser = Parser()
+        self._parser.add_data(received)
         self._serial = 0
         self._version = 0
         # Path of a job → how it ended: the signal may come before we look for it.

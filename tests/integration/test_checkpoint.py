@@ -17,7 +17,7 @@ from tests.support.runtime import Runtime, wait_until
 from tests.support.supervised import events
 from tests.support.terminal import ConsoleSocket
 
-pytestmark = pytest.mark.timeout(400)  # the first one fetches a Debian where there is none yet
+pytestmark = pytest.mark.debian("criu")
 
 Words = list[str | os.PathLike[str]]
 

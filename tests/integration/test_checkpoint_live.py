@@ -11,7 +11,7 @@ from tests.support.bundle import Bundle
 from tests.support.criu import COUNTER, count, counts_on, images, start_counter
 from tests.support.runtime import Runtime, wait_until
 
-pytestmark = pytest.mark.timeout(400)  # the first one fetches a Debian where there is none yet
+pytestmark = pytest.mark.debian("criu")
 
 Words = list[str | os.PathLike[str]]
 

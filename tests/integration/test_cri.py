@@ -14,7 +14,7 @@ from tests.support.cri import SERVE, Cri, Pod, Refused
 from tests.support.inside import FIRST_ID, ID_COUNT
 from tests.support.runtime import wait_until
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.debian("criu")]
 
 # No handler named runc, which `sysvisor-runc install --containerd` has to bring: it is the default.
 CONFIG = """

@@ -46,6 +46,7 @@ def test_shell_on_a_terminal() -> None:
 
 @pytest.mark.slow
 @pytest.mark.system
+@pytest.mark.debian("systemd")
 @pytest.mark.timeout(600)
 def test_debian_boots() -> None:
     """A Debian with systemd boots, is healthy, and switches itself off."""

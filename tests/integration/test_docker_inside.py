@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.machine import Debian, Machine, unpacked
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.debian("nested")]
 
 # An image of one static program, imported from a tar archive: no registry.
 IMPORT = """

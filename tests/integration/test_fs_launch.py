@@ -18,7 +18,7 @@ from tests.support import leaks
 from tests.support.bundle import Bundle
 from tests.support.fs_own import OwnDaemon
 from tests.support.runtime import SOURCE, Running, Runtime, wait_until
-from tests.support.supervised import alive, status
+from tests.support.supervised import alive, events, status
 
 NewBundle = Callable[..., Bundle]
 
@@ -405,3 +405,28 @@ def test_supervisor_insists(foreign_runtime: Runtime, foreign: Foreign, new_bund
     assert "Unregistration" not in foreign.calls()[-1]
     foreign.start("protobuf.sysvisorStateChannel", *HEAD)
     wait_until(lambda: foreign.calls()[-1].startswith("ContainerUnregistration"), 60, "another attempt")
+    wait_until(lambda: told(foreign_runtime, name) == [{"action": "unregister"}], 15, "an event")
+
+
+def told(runtime: Runtime, name: str) -> list[dict[str, str]]:
+    """What events say of sysvisor-fs and a container."""
+    return [event["data"] for event in events(runtime) if (event["type"], event["id"]) == ("fs", name)]
+
+
+def test_events_of_a_daemon(foreign_runtime: Runtime, foreign: Foreign, new_bundle: NewBundle) -> None:
+    """Whom it serves, and no longer, is told where a supervisor makes the calls; and what went wrong."""
+    bundle = new_bundle("/bin/sleep", "1000")
+    foreign_runtime("--no-sysvisor-fs", "run", "--detach", "--bundle", bundle.path, foreign_runtime.id())
+    status(foreign_runtime)
+    name, refused = foreign_runtime.id(), foreign_runtime.id()
+    foreign.fill(name)
+    foreign.start("protobuf.sysvisorStateChannel", *HEAD)
+    foreign_runtime("create", "--bundle", bundle.path, name)
+    assert told(foreign_runtime, name) == [{"action": "register"}]
+    foreign_runtime("delete", "--force", name)
+    assert told(foreign_runtime, name) == [{"action": "register"}, {"action": "unregister"}]
+    foreign.stop()
+    foreign.start("protobuf.sysvisorStateChannel", *(f"{one}=INTERNAL" if one == HEAD[1] else one for one in HEAD))
+    foreign_runtime.fails("create", "--bundle", bundle.path, refused)
+    assert told(foreign_runtime, refused)[0]["action"] == "failed"
+    assert f"{HEAD[1]} was told to fail" in told(foreign_runtime, refused)[0]["error"]

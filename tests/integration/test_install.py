@@ -69,7 +69,7 @@ def test_installed_program_runs_a_container(installed: Runtime, bundle: Bundle) 
     assert result.returncode == 0
 
 
-@pytest.mark.timeout(400)  # it fetches a Debian where there is none yet
+@pytest.mark.debian("criu")
 def test_installed_program_checkpoints(installed: Runtime, bundle: Bundle, tmp_path: pathlib.Path) -> None:
     """What the installed program brings along for checkpoint and restore comes with the libraries that it needs."""
     installed.flags = ("--criu", criu.program(tmp_path), *installed.flags)
@@ -106,20 +106,34 @@ def test_archive_is_used_and_not_needed(prefix: pathlib.Path, installed: Runtime
         hidden.rename(archive)
 
 
+def tags(*command: str | pathlib.Path) -> list[str]:
+    """The build tags that a program reports."""
+    said = subprocess.check_output([*command, "--version"], text=True)
+    shown = [line.partition(":")[2].split() for line in said.splitlines() if line.startswith("features:")]
+    return shown[0] if shown else []
+
+
 def test_what_runs_goes_on_with_its_own_code(tmp_path: pathlib.Path) -> None:
-    """A program of before finds every module as it was after another installation in its place; the one before goes."""
-    make("install", f"PREFIX={tmp_path}", "BUILDTAGS=seccomp")
-    program, archives = tmp_path / "sbin/sysvisor-runc", tmp_path / "lib/sysvisor-runc"
-    before = program.read_text()
-    first = {path.name for path in archives.glob("code-*")}
-    make("install", f"PREFIX={tmp_path}", "BUILDTAGS=apparmor")
-    old = subprocess.check_output(["/usr/bin/python3", "-SI", "-c", before, "--version"], text=True)
-    assert "features: seccomp\n" in old
-    assert "apparmor" in subprocess.check_output([program, "--version"], text=True)
-    second = {path.name for path in archives.glob("code-*")}
+    """A program of before finds every module as it was after another installation in its place; the one before goes.
+
+    Each reports the build tags that its installation was given.
+    """
+    archives: list[set[str]] = []
+
+    def install(*wanted: str) -> list[str | pathlib.Path]:
+        """Install with these build tags; a program that runs what was read before the next installation."""
+        make("install", f"PREFIX={tmp_path}", f"BUILDTAGS={' '.join(wanted)}")
+        program = tmp_path / "sbin/sysvisor-runc"
+        assert tags(program) == [*wanted]
+        archives.append({path.name for path in (tmp_path / "lib/sysvisor-runc").glob("code-*")})
+        return ["/usr/bin/python3", "-SI", "-c", program.read_text()]
+
+    old = install("seccomp", "apparmor")
+    install()
+    assert tags(*old) == ["seccomp", "apparmor"]
+    install("seccomp", "selinux", "apparmor", "ambient", "nokmem")
+    first, second, third = archives
     assert len(first) == 1 and len(second) == 2 and first < second
-    make("install", f"PREFIX={tmp_path}", "BUILDTAGS=seccomp apparmor")
-    third = {path.name for path in archives.glob("code-*")}
     assert len(third) == 2 and not first & third
 
 
@@ -189,15 +203,6 @@ def test_traceback_shows_the_installed_source(prefix: pathlib.Path) -> None:
     script += "import sysvisor_runc.jsonlight as j\nj.loads(3)"
     done = subprocess.run(["/usr/bin/python3", "-SI", "-c", script], capture_output=True, text=True)
     assert f'File "{prefix}/lib/sysvisor-runc/sysvisor_runc/jsonlight.py", line ' in done.stderr
-
-
-@pytest.mark.parametrize("tags", ["", "seccomp apparmor", "seccomp selinux apparmor ambient nokmem"])
-def test_build_tags_are_reported(tags: str, tmp_path: pathlib.Path) -> None:
-    """`--version` tells the build tags that `make install` was given."""
-    make("install", f"PREFIX={tmp_path}", f"BUILDTAGS={tags}")
-    done = subprocess.run([tmp_path / "sbin/sysvisor-runc", "--version"], capture_output=True, text=True, check=True)
-    shown = [line.partition(":")[2].split() for line in done.stdout.splitlines() if line.startswith("features:")]
-    assert (shown[0] if shown else []) == tags.split()
 
 
 def test_destdir_stages_without_touching_the_prefix(tmp_path: pathlib.Path) -> None:

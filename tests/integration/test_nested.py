@@ -11,7 +11,12 @@ from tests.support.bundle import Bundle
 from tests.support.machine import Debian, Machine, unpacked
 from tests.support.runtime import Runtime
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.slow,
+    pytest.mark.debian("nested"),
+    pytest.mark.debian("current"),
+]
 
 # A bundle of one static program, for whatever runtime is inside.
 INNER = """

@@ -163,6 +163,29 @@ def test_descriptors(plain_runtime: Runtime, bundle: Bundle) -> None:
         os.close(fd)
 
 
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_streams_are_the_callers_own(plain_runtime: Runtime, bundle: Bundle, verb: str) -> None:
+    """Without a terminal they are inherited, not copied: the same open files, and their end is the program's to see."""
+    program = ("/bin/sh", "-c", "stat -Lc %d:%i /proc/self/fd/0 /proc/self/fd/1; cat; echo end >&2")
+    name = plain_runtime.id()
+    arguments: tuple[str | os.PathLike[str], ...] = ("run", "--bundle", bundle.run(*program).path, name)
+    if verb == "exec":
+        plain_runtime("run", "--detach", "--bundle", bundle.run("/bin/sleep", "1000").path, name)
+        arguments = ("exec", name, *program)
+    reader, writer = os.pipe()
+    with open(plain_runtime.directory / "output", "w+b") as output:
+        running = plain_runtime.start_background(*arguments, stdin=reader, stdout=output)
+        streams = [f"{found.st_dev}:{found.st_ino}" for found in (os.fstat(reader), os.fstat(output.fileno()))]
+        os.close(reader)
+        os.write(writer, b"word")
+        os.close(writer)
+        done = running.wait()
+        output.seek(0)
+        assert output.read().decode().splitlines() == [*streams, "word"]
+    assert done.returncode == 0
+    assert done.stderr.endswith("end\n")  # behind what the command may have to warn of
+
+
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 37", 37), ("kill -TERM $$", 128 + signal.SIGTERM)])
 def test_exit_code(plain_runtime: Runtime, bundle: Bundle, script: str, code: int) -> None:
     """The program's own; 128+n where a signal ended it."""

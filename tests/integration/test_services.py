@@ -132,7 +132,8 @@ def test_a_container_that_says_when_it_is_ready(services: Services) -> None:
     assert text == "all is well"
     assert "sysvisor-runc" in pathlib.Path(f"/proc/{main}/cmdline").read_text()
     assert unit_cgroup(services.init(name)).startswith(f"{group}/")
-    assert "/bin/sh" in systemctl("status", unit)
+    shown = systemctl("status", unit)
+    assert f"Main PID: {main} " in shown and f"CGroup: {group}\n" in shown and f"{services.init(name)} /bin/sh" in shown
     wait_journal(unit, "it runs")
     systemctl("kill", "--kill-who=main", "--signal=USR1", unit)
     wait_journal(unit, "got USR1")
@@ -142,12 +143,17 @@ def test_a_container_that_says_when_it_is_ready(services: Services) -> None:
 
 
 def test_a_container_in_the_background(services: Services) -> None:
-    """Its init is the unit's main process, in the unit's cgroup; what it prints is in the journal."""
-    unit, name = services.start("sysvisor", f"trap 'exit 0' TERM; echo it runs; {LOOP}", KillSignal="SIGTERM")
+    """Its init is the unit's main process, in the unit's cgroup; what it prints is in the journal, signals are its."""
+    script = f"trap 'echo got USR1' USR1; trap 'exit 0' TERM; echo it runs; {LOOP}"
+    unit, name = services.start("sysvisor", script, KillSignal="SIGTERM")
     main, group = show(unit, "MainPID", "ControlGroup")
     assert int(main) == services.init(name)
     assert unit_cgroup(main).startswith(f"{group}/")
+    shown = systemctl("status", unit)
+    assert f"Main PID: {main} (sh)" in shown and f"CGroup: {group}\n" in shown and f"{main} /bin/sh" in shown
     wait_journal(unit, "it runs")
+    systemctl("kill", "--kill-who=main", "--signal=USR1", unit)
+    wait_journal(unit, "got USR1")
     systemctl("stop", unit)
     assert show(unit, "ActiveState", "Result") == ["inactive", "success"]
     assert name not in services.runtime.ids()
@@ -239,6 +245,7 @@ def test_stopping_one_leaves_the_other(services: Services) -> None:
     first, _ = services.start("sysvisor", script, KillSignal="SIGTERM")
     supervisor = supervisor_pid(services.runtime)
     assert not unit_cgroup(supervisor).startswith(show(first, "ControlGroup")[0])
+    assert unit_cgroup(supervisor).endswith(".scope")
     second, name = services.start("sysvisor", script, KillSignal="SIGTERM")
     pid = services.init(name)
     systemctl("stop", first)

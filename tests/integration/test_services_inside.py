@@ -3,9 +3,9 @@
 The machine has the host's /usr and an /etc of its own. `test_services.py` itself runs in there, as it does in a guest.
 """
 
-import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import sysconfig
 
@@ -60,32 +60,52 @@ def boot(runtime: Runtime, bundle: Bundle, *flags: str) -> Machine:
     return machine
 
 
-def test_services_of_the_machine(runtime: Runtime, bundle: Bundle) -> None:
-    """Start, main process, cgroup, journal, stop and a restart after a crash are as on any machine."""
-    machine = boot(runtime, bundle)
+def run_tests(machine: Machine, name: str, select: str) -> str:
+    """Run a file of integration tests inside, or what `select` (-k) picks of it; what pytest printed."""
     packages = sysconfig.get_paths()["purelib"]
     python = f"env PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={packages} {sys.executable}"
-    options = "-q -rs -p no:cacheprovider -o addopts=--import-mode=importlib -k 'background or (crash and notify)'"
-    tests = "tests/integration/test_services.py"
-    said = machine.sh(f"cd {SOURCE}; {python} -m pytest {options} {tests} 2>&1", check=False, timeout=240)
-    assert "2 passed" in said, said
-    assert "skipped" not in said
+    options = f"-q -rs -p no:cacheprovider -o addopts=--import-mode=importlib -k '{select}'"
+    return machine.sh(
+        f"cd {SOURCE}; {python} -m pytest {options} tests/integration/{name} 2>&1", check=False, timeout=240
+    )
+
+
+def test_services_of_the_machine(runtime: Runtime, bundle: Bundle) -> None:
+    """Start, readiness, main process, cgroup, journal, watchdog, sockets, crash and stop are as on any machine."""
+    said = run_tests(boot(runtime, bundle), "test_services.py", "not reboot")
+    assert " passed" in said, said
+    assert "failed" not in said and "error" not in said and "skipped" not in said, said
+
+
+def test_the_supervisor_of_the_machine(runtime: Runtime, bundle: Bundle) -> None:
+    """As a service it is started by its socket, restarted, and gets its terminals back from systemd."""
+    said = run_tests(boot(runtime, bundle), "test_supervisor_service.py", "first_container or killed")
+    assert " passed" in said, said
+    assert "failed" not in said and "error" not in said and "skipped" not in said, said
 
 
 def test_the_machine_reboots(runtime: Runtime, bundle: Bundle) -> None:
-    """An enabled service runs again after `systemctl reboot` inside, which its supervisor makes a restart of."""
+    """An enabled service runs again after `systemctl reboot` inside, which its supervisor makes a restart of.
+
+    Program and units are as `make install` makes them for another prefix.
+    """
     rootfs = bundle.path / "rootfs"
+    prefix = pathlib.Path("/opt/sysvisor")
+    command = ["make", "install", f"PREFIX={prefix}", f"DESTDIR={rootfs}"]
+    done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     inner = Bundle(rootfs / "var/lib/sysvisor/bundles/box", default_config())
     make_rootfs(inner.path / "rootfs")
     inner.config["root"]["readonly"] = False
+    inner.config["annotations"] = {"org.sysvisor.syscont-mode": "false"}  # the machine has no ids to give away
     inner.sh("trap 'exit 0' TERM; while :; do sleep 0.1; done").save()
-    text = (SOURCE / "contrib/systemd/sysvisor@.service").read_text()
-    command = f"{SOURCE}/bin/sysvisor-runc --no-syscont --no-sysvisor-fs"
-    text = text.replace("/usr/local/sbin/sysvisor-runc", command).replace("SIGRTMIN+3\n", "SIGTERM\n")
-    (rootfs / "etc/systemd/system/sysvisor@.service").write_text(text)
-    wants = rootfs / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir()
-    os.symlink("/etc/systemd/system/sysvisor@.service", wants / "sysvisor@box.service")
+    units = rootfs / "etc/systemd/system"
+    template = prefix / "lib/systemd/system/sysvisor@.service"
+    (units / "multi-user.target.wants").mkdir()
+    for name in ("sysvisor@.service", "multi-user.target.wants/sysvisor@box.service"):
+        (units / name).symlink_to(template)
+    (units / "sysvisor@box.service.d").mkdir()
+    (units / "sysvisor@box.service.d/test.conf").write_text("[Service]\nKillSignal=SIGTERM\n")
     machine = boot(runtime, bundle, "--restart", "always")
     first = machine.pid
     unit = "sysvisor@box.service"

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -134,18 +135,31 @@ def test_success_ends_on_failure(runtime: Runtime, new_bundle: NewBundle) -> Non
     wait_until(lambda: known(runtime, other)["restartCount"] >= 2, 20)
 
 
-def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
-    """Who kills a container by `kill` does not want it again; its own death is another matter."""
-    name = run(runtime, new_bundle("/bin/sleep", "1000"), "--restart", "unless-stopped")
-    status(runtime)
-    kill(runtime.state(name)["pid"])
+def test_a_restart_is_of_the_same_container(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """It comes after a death of its own, in the same cgroups, with the configuration that the first start had."""
+    bundle = new_bundle("/bin/sleep", "1000")
+    name = run(runtime, bundle, "--restart", "unless-stopped")
+    pid = runtime.state(name)["pid"]
+    cgroups = pathlib.Path(f"/proc/{pid}/cgroup").read_text()
+    assert name in cgroups
+    bundle.run("/bin/false")
+    kill(pid)
     wait_until(lambda: known(runtime, name)["restartCount"] == 1, 20)
-    runtime.wait_status(name, "running")
+    pid = runtime.wait_status(name, "running")["pid"]
+    assert pathlib.Path(f"/proc/{pid}/cgroup").read_text() == cgroups
+    wait_until(lambda: b"sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), 20, "the program")
+
+
+def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Who kills a container by `kill` does not want it again."""
+    name = run(runtime, new_bundle("/bin/sleep", "1000"), "--restart", "unless-stopped")
     runtime("kill", name, "KILL")
     runtime("wait", name)
-    time.sleep(0.5)
-    assert runtime.state(name)["status"] == "stopped"
     assert known(runtime, name)["restarting"] is False
+    # Once nothing is left that it waits for, a supervisor goes.
+    wait_idle(runtime)
+    assert runtime.state(name)["status"] == "stopped"
+    assert known(runtime, name)["restartCount"] == 0
 
 
 def test_delete_ends_a_restarting_container(runtime: Runtime, new_bundle: NewBundle) -> None:
@@ -205,21 +219,41 @@ def test_where_restarts_are_refused(
     assert not runtime.root.exists() or runtime.ids() == []
 
 
+# Makes itself the subreaper of a command, and then prints the parent of the process whose pid is in a file, and itself.
+SUBREAPER = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+code = subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode
+if code == 0:
+    print(open(f"/proc/{open(sys.argv[1]).read()}/status").read().partition("PPid:\\t")[2].split()[0], os.getpid())
+sys.exit(code)
+"""
+
+
+def under_a_subreaper(runtime: Runtime, *flags: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
+    """`run --detach` by one that makes itself the parent of what is left behind."""
+    file = runtime.directory / "pid"
+    arguments = runtime.argv("run", "--detach", "--pid-file", file, *flags, runtime.id())
+    command = ["/usr/bin/python3", "-c", SUBREAPER, str(file), *arguments]
+    with open(runtime.directory / "out", "w+") as out, open(runtime.directory / "err", "w+") as err:
+        done = subprocess.run(command, stdout=out, stderr=err, timeout=60, check=False)
+        for stream in (out, err):
+            stream.seek(0)
+        return subprocess.CompletedProcess(command, done.returncode, out.read(), err.read())
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-supervisor",)], ids=["supervised", "alone"])
+def test_init_goes_to_the_subreaper(runtime: Runtime, new_bundle: NewBundle, flags: tuple[str, ...]) -> None:
+    """Supervised or not, init's parent is the nearest subreaper of the caller, as shims, conmon and systemd expect."""
+    done = under_a_subreaper(runtime, *flags, "--bundle", new_bundle("/bin/sleep", "1000").path)
+    assert done.returncode == 0, done.stderr
+    parent, subreaper = done.stdout.split()
+    assert parent == subreaper
+
+
 def test_a_subreaper_keeps_its_containers(runtime: Runtime, new_bundle: NewBundle) -> None:
     """A caller that makes itself init's parent restarts it itself: a shim, conmon."""
-    script = (
-        "import ctypes, subprocess, sys\n"
-        "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
-        "sys.exit(subprocess.run(sys.argv[1:]).returncode)\n"
-    )
-    arguments = runtime.argv(
-        "run", "--detach", "--restart", "always", "--bundle", new_bundle("/bin/true").path, runtime.id()
-    )
-    import subprocess
-
-    done = subprocess.run(
-        ["/usr/bin/python3", "-c", script, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = under_a_subreaper(runtime, "--restart", "always", "--bundle", new_bundle("/bin/true").path)
     assert done.returncode == 1
     assert "its subreaper" in done.stderr
     assert runtime.ids() == []

@@ -10,7 +10,7 @@ from tests.support import leaks
 from tests.support.machine import Debian, Machine, unpacked
 from tests.support.terminal import Terminal
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.debian("systemd")]
 
 SECRET = "s3cret"
 # Runs as long as the machine does, and leaves word when it is asked to end.

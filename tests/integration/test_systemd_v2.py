@@ -86,6 +86,7 @@ def in_guest(tmp_path: pathlib.Path, variant: str, script: str, memory: str) -> 
     return {name: value.strip() for name, value in found.items()}
 
 
+@pytest.mark.debian("systemd")
 def test_boots_on_v2(tmp_path: pathlib.Path) -> None:
     """Boots to `running`, delegates limits to its services, cannot raise its own, and leaves nothing."""
     found = in_guest(tmp_path, "systemd", LOOK, "1500M")
@@ -96,7 +97,7 @@ def test_boots_on_v2(tmp_path: pathlib.Path) -> None:
     assert found["code"] == "0"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.debian("nested")
 def test_docker_on_v2(tmp_path: pathlib.Path) -> None:
     """dockerd with the systemd cgroup driver, Debian's runc and its crun run containers; a memory limit holds."""
     found = in_guest(tmp_path, "nested", DOCKER, "3G")

@@ -1,97 +1,88 @@
 """Containers on a kernel and cgroup layout that this machine does not have: integration tests inside UML."""
 
-import pathlib
-import sys
-import sysconfig
+from collections.abc import Callable
 
 import pytest
 
-from tests.support import uml
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(420)]
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
-
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def run(
-    directory: pathlib.Path,
-    version: str,
-    *files: str,
-    prepare: str = "",
-    boot: tuple[str, ...] = (),
-    systemd: bool = False,
-    select: str = "",
-) -> str:
-    """Run test files, or what `select` (-k) picks of them, in a guest; its output, which must tell of passed ones."""
-    # The interpreter that runs this, with its packages: a virtual environment is a file of the host like any other.
-    python = f"env PYTHONPATH={sysconfig.get_paths()['purelib']} {sys.executable}"
-    tests = " ".join(f"tests/integration/test_{name}.py" for name in files)
-    options = "-q -rs -p no:cacheprovider -o addopts=--import-mode=importlib"
-    chosen = f"-k '{select}'" if select else ""
-    script = f"{prepare}\ncd {ROOT}\n{python} -m pytest {options} {chosen} {tests}\n"
-    text = uml.run(directory, version, script, *boot, timeout=280, systemd=systemd)
-    assert " passed" in text
-    return text
+Said = Callable[[], str]
+guest = pytest.mark.guest
+NOT_BOOTED = "systemd is not pid 1 here"
+# What services ordinarily depend on, before the tests: it empties /tmp.
+SERVICES = "systemctl start basic.target systemd-journald.service"
+FUSE = "busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/fs/fuse/fuse.ko"
 
 
-def test_limits_on_cgroup_v2(tmp_path: pathlib.Path) -> None:
+def under_systemd(version: str, name: str, select: str = "", prepare: str = SERVICES) -> pytest.MarkDecorator:
+    """A guest whose pid 1 is systemd, for one file of integration tests."""
+    return guest(version, f"integration/test_{name}.py", select=select, prepare=prepare, systemd=True)
+
+
+@guest("v2", "integration/test_cgroup_run.py", "integration/test_devices.py")
+def test_limits_on_cgroup_v2(said: Said) -> None:
     """Pure cgroup v2 with controllers: limits, device rules by eBPF, the cgroup mount, init out of memory."""
-    run(tmp_path, "v2", "cgroup_run", "devices")
+    assert " passed" in said()
 
 
-def test_apparmor(tmp_path: pathlib.Path) -> None:
+@guest(
+    "v1",
+    "integration/test_apparmor.py",
+    prepare="mount -t securityfs securityfs /sys/kernel/security",
+    boot=("lsm=apparmor",),
+)
+def test_apparmor(said: Said) -> None:
     """A kernel with AppArmor: containers and joining processes run under their profile."""
-    mount = "mount -t securityfs securityfs /sys/kernel/security"
-    text = run(tmp_path, "v1", "apparmor", prepare=mount, boot=("lsm=apparmor",))
-    assert "no AppArmor here" not in text
+    assert "no AppArmor here" not in said()
 
 
-@pytest.mark.parametrize("version", ["v2", "hybrid"])
-def test_systemd_driver(version: str, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    "version",
+    [pytest.param(version, marks=under_systemd(version, "systemd_driver", prepare="")) for version in ("v2", "hybrid")],
+)
+def test_systemd_driver(version: str, said: Said) -> None:
     """--systemd-cgroup on a machine whose pid 1 is systemd, with pure v2 and with v1 beside an empty v2."""
-    text = run(tmp_path, version, "systemd_driver", systemd=True)
-    assert "systemd is not pid 1 here" not in text
+    assert NOT_BOOTED not in said(), version
+
+
+FALLS = "first_container or killed or hangs"
 
 
 @pytest.mark.parametrize(
-    "select",
-    ["first_container or killed or hangs", "not first_container and not killed and not hangs"],
-    ids=["falls", "comes-and-goes"],
-)
-def test_supervisor_service(select: str, tmp_path: pathlib.Path) -> None:
-    """The supervisor as a service: started by its socket, killed, hanging; stopped, taking over, and the clock set."""
-    boot = "systemctl start basic.target systemd-journald.service"
-    text = run(tmp_path, "v2", "supervisor_service", prepare=boot, systemd=True, select=select)
-    assert " skipped" not in text
-
-
-def test_systemd_user(tmp_path: pathlib.Path) -> None:
-    """An ordinary user's containers in scopes and delegated cgroups of `systemd --user`."""
-    boot = "systemctl start basic.target systemd-journald.service"
-    text = run(tmp_path, "v2", "systemd_user", prepare=boot, systemd=True)
-    assert " skipped" not in text
-
-
-def test_fs_service(tmp_path: pathlib.Path) -> None:
-    """sysvisor-fs as a service, on a kernel whose FUSE is a module."""
-    boot = "systemctl start basic.target systemd-journald.service"
-    fuse = "busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/fs/fuse/fuse.ko"
-    text = run(tmp_path, "v2", "fs_service", prepare=f"{fuse}\n{boot}", systemd=True)
-    assert " skipped" not in text
-
-
-@pytest.mark.parametrize(
-    ("version", "select"),
+    "part",
     [
-        ("v2", "says_when or background or crash or stopping"),
-        ("v2", "not says_when and not background and not crash and not stopping"),
-        ("hybrid", "says_when or background"),
+        pytest.param("falls", marks=under_systemd("v2", "supervisor_service", FALLS)),
+        pytest.param("comes-and-goes", marks=under_systemd("v2", "supervisor_service", f"not ({FALLS})")),
     ],
-    ids=["v2", "v2-more", "hybrid"],
 )
-def test_services(version: str, select: str, tmp_path: pathlib.Path) -> None:
+def test_supervisor_service(part: str, said: Said) -> None:
+    """The supervisor as a service: started by its socket, killed, hanging; stopped, taking over, and the clock set."""
+    assert " skipped" not in said(), part
+
+
+@under_systemd("v2", "systemd_user")
+def test_systemd_user(said: Said) -> None:
+    """An ordinary user's containers in scopes and delegated cgroups of `systemd --user`."""
+    assert " skipped" not in said()
+
+
+@under_systemd("v2", "fs_service", prepare=f"{FUSE}\n{SERVICES}")
+def test_fs_service(said: Said) -> None:
+    """sysvisor-fs as a service, on a kernel whose FUSE is a module."""
+    assert " skipped" not in said()
+
+
+COMMON = "says_when or background or crash or stopping"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param("v2", marks=under_systemd("v2", "services", COMMON)),
+        pytest.param("v2-more", marks=under_systemd("v2", "services", f"not ({COMMON})")),
+        pytest.param("hybrid", marks=under_systemd("hybrid", "services", "says_when or background")),
+    ],
+)
+def test_services(part: str, said: Said) -> None:
     """The units of contrib/systemd under a real systemd, with pure v2 and, where cgroups matter, beside v1."""
-    # What services ordinarily depend on, before the tests: it empties /tmp.
-    boot = "systemctl start basic.target systemd-journald.service"
-    text = run(tmp_path, version, "services", prepare=boot, systemd=True, select=select)
-    assert "systemd is not pid 1 here" not in text
+    assert NOT_BOOTED not in said(), part

@@ -1,6 +1,7 @@
 """The project's own source, read as syntax trees and tokens: for the guard tests that hold its structure."""
 
 import ast
+import functools
 import io
 import pathlib
 import tokenize
@@ -38,14 +39,15 @@ class Module:
         return sum(node.lineno <= line <= (node.end_lineno or 0) for line in self.lines)
 
 
-def modules() -> list[Module]:
-    """Every module of the project's packages that a person wrote."""
-    return [
+@functools.cache
+def modules() -> tuple[Module, ...]:
+    """Every module of the project's packages that a person wrote; read once, since reading all takes a second."""
+    return tuple(
         Module(path)
         for package in PACKAGES
         for path in sorted(package.rglob("*.py"))
         if not path.name.endswith(GENERATED)
-    ]
+    )
 
 
 def _docstring_lines(tree: ast.Module) -> set[int]:

@@ -69,3 +69,18 @@ def test_a_directory_that_is_gone(tmp_path: pathlib.Path) -> None:
     assert log.lost == 8
     assert log.position == 8
     log.close()
+
+
+def test_what_is_missing_is_told(tmp_path: pathlib.Path) -> None:
+    """Once the log can be written again it says how much could not be kept, and goes on."""
+    place, aside = tmp_path / "place", tmp_path / "aside"
+    place.mkdir()
+    log = ConsoleLog(opened(place))
+    (place / consolelog.FILE).symlink_to("elsewhere")  # which is not followed
+    log.write(b"12345")
+    log.write(b"678")
+    (place / consolelog.FILE).rename(aside)
+    log.write(b"after")
+    assert log.position == 13
+    log.close()
+    assert kept(place) == b"\r\n[sysvisor-runc: 8 bytes of output could not be kept]\r\nafter"
