@@ -27,6 +27,10 @@ def convert_binds(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
 def _with_idmap(mount: Mount, facts: HostFacts, traits: Traits) -> Mount:
     options = mount.get("options", [])
     source = facts.sources.get(mount.get("source", ""))
+    if "uidMappings" in mount and facts.id_range is not None:
+        from sysvisor_runc.syscont.mapped import moved
+
+        return moved(mount, facts.id_range)
     if "uidMappings" in mount or "idmap" in options or "ridmap" in options or source is None:
         return mount
     if _stays(mount, source, facts, traits):

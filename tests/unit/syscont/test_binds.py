@@ -38,7 +38,8 @@ def test_the_specs_own_mapping_stays() -> None:
     """Nor is one that brings its own."""
     mount = sample.bind("/srv", "/srv")
     mount["uidMappings"] = mount["gidMappings"] = [{"containerID": 0, "hostID": 5, "size": 1}]
-    assert converted(mount, PathFacts(sample.EXT4)) == ["rbind"]
+    for known in (None, sample.RANGE):
+        assert converted(mount, PathFacts(sample.EXT4), id_range=known) == ["rbind"]
 
 
 @pytest.mark.parametrize(
