@@ -57,6 +57,4 @@ def _stays(mount: Mount, source: PathFacts, facts: HostFacts, traits: Traits) ->
         # devtmpfs reports tmpfs' magic and refuses ID-mapping.
         or ((path == "/dev" or is_below(path, "/dev")) and not is_below(path, "/dev/shm") and source.idmap is None)
         or (facts.fs_mountpoint is not None and is_below(path, facts.fs_mountpoint))
-        # With the rootfs shown as it is, what lies in it already has the container's ids.
-        or (is_below(path, facts.rootfs_path) and not traits.rootfs_idmap)
     )

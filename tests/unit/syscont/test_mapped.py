@@ -10,8 +10,7 @@ from tests.unit.syscont import sample
 def converted(mappings: list[IDMapping], **linux: object) -> list[IDMapping]:
     mount = sample.bind("/srv", "/srv")
     mount["uidMappings"] = mount["gidMappings"] = mappings
-    spec = sample.spec(mounts=[mount])
-    spec["linux"] = {**spec["linux"], **linux}
+    spec = sample.spec(mounts=[mount], linux=linux)
     own = needs_ids(spec)
     facts = sample.facts(sources={"/srv": PathFacts(sample.EXT4)}, id_range=sample.RANGE if own else None)
     result, _ = convert(spec, facts)
