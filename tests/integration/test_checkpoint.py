@@ -82,6 +82,23 @@ def test_it_is_told_of(plain_criu: Runtime, bundle: Bundle) -> None:
     assert (told()[0]["type"], told()[0]["data"]["pid"]) == ("start", pid)
 
 
+def test_the_hosts_cgroups_stay_as_they_are(plain_criu: Runtime, bundle: Bundle) -> None:
+    """criu mounts cgroup2 without its options, which changes the host's: afterwards they are there again."""
+
+    def options() -> list[str]:
+        lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line.split()[-1] for line in lines if " - cgroup2 " in line]
+
+    before = options()
+    if not any("nsdelegate" in text for text in before):
+        pytest.skip("cgroup2 has no options here; to force it: make test-vm")
+    name = start_counter(plain_criu, bundle)
+    plain_criu("checkpoint", "--image-path", images(plain_criu), name)
+    assert options() == before
+    plain_criu("restore", "--detach", "--image-path", images(plain_criu), "--bundle", bundle.path, name)
+    assert options() == before
+
+
 def test_it_may_run_on(any_criu: Runtime, bundle: Bundle) -> None:
     """With --leave-running the container does not notice; its images can be restored under another name later."""
     # No file may be open in it that it goes on to change: criu looks at sizes.
