@@ -138,9 +138,10 @@ def _add_namespaces(message: messages.Options, record: Record) -> None:
 
 def _refuse(record: Record, options: CheckpointOptions) -> None:
     """What could be saved, and never be restored."""
-    if record["syscont"] and options.cgroups == "ignore":
+    kinds = {entry["type"] for entry in (record["spec"].get("linux") or {}).get("namespaces") or ()}
+    if options.cgroups == "ignore" and kinds >= {"user", "cgroup"}:
         raise SysvisorError(
-            "a system container cannot be checkpointed with --manage-cgroups-mode ignore: "
+            "a container with a user namespace cannot be checkpointed with --manage-cgroups-mode ignore: "
             "its cgroup namespace would not be restored",
             hint="leave the flag out, or say soft or full",
         )

@@ -14,7 +14,14 @@ from sysvisor_runc.criu.rpc import criu_pb2 as messages
 from sysvisor_runc.criu.session import FIRST_FD, CriuError, Session, version
 from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.jsonlight import loads
-from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
+from sysvisor_runc.kernel.namespaces import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    unshare,
+)
 from sysvisor_runc.launch import trees
 from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.create import Launch
@@ -127,9 +134,14 @@ class _Restore:
         join = manager.join_fds()
         inherited = self._namespaces()
 
+        # Where criu ignores cgroups what it restores has the cgroup namespace that it has itself.
+        alone = self.options.cgroups == "ignore" and self.launch.plan.child.late_namespaces & CLONE_NEWCGROUP
+
         def join_cgroups() -> None:
             for fd in join:
                 os.write(fd, b"0")
+            if alone:
+                unshare(CLONE_NEWCGROUP)
 
         session = Session(
             self.options.program,

@@ -59,6 +59,7 @@ def test_a_connection_inside(plain_criu: Runtime, bundle: Bundle) -> None:
 def test_cgroups(plain_criu: Runtime, bundle: Bundle, mode: str) -> None:
     """In criu's other ways with cgroups, what is restored is where the runtime looks for it, with its limits."""
     bundle.linux["resources"] = {"pids": {"limit": 77}}
+    assert {"type": "cgroup"} in bundle.linux["namespaces"]
     name = start_counter(plain_criu, bundle)
     flags: Words = ["--manage-cgroups-mode", mode, "--image-path", images(plain_criu)]
     plain_criu("checkpoint", *flags, name)
@@ -67,6 +68,12 @@ def test_cgroups(plain_criu: Runtime, bundle: Bundle, mode: str) -> None:
     counts_on(bundle, seen)
     assert str(plain_criu.state(name)["pid"]) in plain_criu("ps", "--format", "json", name).stdout
     assert plain_criu("events", "--stats", name).json["data"]["pids"]["limit"] == 77
+    # It is the root of what it sees, as before.
+    assert {
+        line.rpartition(":")[2] for line in plain_criu("exec", name, "cat", "/proc/self/cgroup").stdout.split()
+    } == {"/"}
+    below = plain_criu("exec", name, "find", "/sys/fs/cgroup", "-mindepth", "2", "-type", "d").stdout
+    assert below == ""
     plain_criu("pause", name)
     plain_criu("resume", name)
     counts_on(bundle, count(bundle))
