@@ -1,8 +1,10 @@
 """Checkpoint and restore: what ran goes on where it was, in plain containers and in system containers."""
 
+import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from tests.support import criu
 from tests.support.bundle import Bundle
 from tests.support.criu import COUNTER, count, counts_on, images, start_counter
+from tests.support.inside import mounted
 from tests.support.leaks import mounts
 from tests.support.runtime import Runtime, wait_until
 from tests.support.supervised import events
@@ -189,6 +192,31 @@ def test_a_volume_in_a_volume(any_criu: Runtime, bundle: Bundle) -> None:
     (outer / "for").rmdir()
     any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
     assert any_criu("exec", name, "cat", "/volume/for/nested/file").stdout == "deep\n"
+
+
+def test_where_the_hosts_mounts_propagate(any_criu: Runtime, bundle: Bundle) -> None:
+    """Mounts that are slaves of the host's, as they are where systemd has made those shared, are slaves again."""
+    (any_criu.directory / "volume").mkdir()
+    volume = {"destination": "/volume", "source": str(any_criu.directory / "volume"), "options": ["bind"]}
+    bundle.config["mounts"].append(volume)
+    bundle.sh(COUNTER).save()
+    name = any_criu.id()
+    flags: Words = ["--image-path", images(any_criu), name]
+    restore: Words = ["restore", "--detach", "--bundle", bundle.path, *flags]
+    words: list[Words] = [["run", "--detach", "--bundle", bundle.path, name], ["checkpoint", *flags], restore]
+    # What the container writes to must not grow by what the commands say: criu looks at sizes.
+    streams = "</dev/null >/dev/null 2>&1"
+    lines = [f"{shlex.join(any_criu.argv(*command))} {streams if command[0] == 'run' else ''}" for command in words]
+    init = any_criu.directory / "init"
+    script = "\n".join(["mount --make-rshared /", *lines, f"{shlex.join(any_criu.argv('state', name))} >{init}"])
+    with open(any_criu.directory / "said", "w+") as said:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", script], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+        )
+    assert done.returncode == 0, (any_criu.directory / "said").read_text()
+    found = mounted(json.loads(init.read_text())["pid"])
+    for place in ("/", "/volume"):
+        assert any(field.startswith("master:") for field in found[place]["propagation"]), place
 
 
 def test_what_joined_later(any_criu: Runtime, bundle: Bundle) -> None:
