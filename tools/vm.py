@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -54,7 +55,7 @@ FailureAction=poweroff-force
 [Service]
 Type=oneshot
 TimeoutStartSec=infinity
-Environment=HOME=/root LANG=C.UTF-8 TERM=dumb COLUMNS=120
+Environment=HOME=/root LANG=C.UTF-8 TERM=dumb COLUMNS=120 SYSVISOR_PATIENCE=4
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/ttyS1
@@ -129,7 +130,8 @@ def pack(arguments: Sequence[str], archive: pathlib.Path, limit: float) -> None:
     (extra / ".vm/pytest.ini").write_text(_SETTINGS)
     # Interrupted, it still tells of the failures so far.
     words = ["timeout", "--foreground", "--signal=INT", f"{limit:.0f}"]
-    words += ["python3", "-m", "pytest", "-c", ".vm/pytest.ini", "--rootdir", "/src", *arguments]
+    words += ["python3", "-m", "pytest", "-c", ".vm/pytest.ini", "--rootdir", "/src", "-p", "tools.vm_report"]
+    words += ["--tb=short", *arguments]
     (extra / ".vm/script").write_text(f"cd /src\n{shlex.join(words)}\n")
     left_out = [f"--exclude={name}" for name in _LEFT_OUT]
     subprocess.run(["tar", "-cf", archive, *left_out, "-C", SOURCE, ".", "-C", extra, ".vm"], check=True)
@@ -175,12 +177,14 @@ def run(image: Image, arguments: Sequence[str], limit: float) -> int:
         console = pathlib.Path(name, "console")
         archive = pathlib.Path(name, "tree.tar")
         pack(arguments, archive, limit * 0.7)
+        began = time.monotonic()
         with running(command(image, archive, console), limit) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 if line.startswith(_MARK):
                     return int(line.removeprefix(_MARK))
-                print(line.rstrip("\r\n"), flush=True)
+                minutes, seconds = divmod(int(time.monotonic() - began), 60)
+                print(f"{minutes:3}:{seconds:02} {line.rstrip()}", flush=True)
         said = console.read_text(errors="replace") if console.exists() else ""
         print(f"test-vm: no result within {limit:.0f} s; the console's last words:\n{said[-2000:]}", file=sys.stderr)
         return 124

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.cgroup.file import GONE, failure
+from sysvisor_runc.cgroup.file import GONE, failure, read
 from sysvisor_runc.cgroup.layout import LEAF_V1
 from sysvisor_runc.cgroup.tree import directories
 from sysvisor_runc.kernel.file import write
@@ -45,15 +45,19 @@ def pass_on(path: str, step: Setting) -> None:
 
 def narrow_below(path: str, step: Setting) -> None:
     """Write a v1 cpuset into everything below `path`, deepest first: a cpuset must contain its children's, so `path`
-    can only follow (cpusets.rst).
+    can only follow (cpusets.rst). Until then it has what it had as well, since the two may have nothing in common.
 
     Raises:
-        CgroupError: a cgroup below refuses.
+        CgroupError: a cgroup refuses; `path` is as it was.
     """
+    file = f"{path}/{step.file}"
+    before = read(file)
     try:
+        write(file, f"{before},{step.value}")
         for directory in reversed(_paths(path)[1:]):
             _write(directory, step)
     except OSError as e:
+        write(file, before)
         raise failure("narrow the cpusets below", path, e) from None
 
 

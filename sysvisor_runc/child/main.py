@@ -17,7 +17,7 @@ from sysvisor_runc.child.process import Ready, process_calls, set_memory_policy,
 from sysvisor_runc.child.seal import seal_imports
 from sysvisor_runc.child.stage import Call
 from sysvisor_runc.kernel import mount as m
-from sysvisor_runc.kernel.namespaces import CLONE_NEWPID, CLONE_PARENT, SIGCHLD, unshare
+from sysvisor_runc.kernel.namespaces import CLONE_NEWPID, CLONE_NEWTIME, CLONE_PARENT, SIGCHLD, setns, unshare
 from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
 from sysvisor_runc.kernel.syscall import syscall
 
@@ -162,6 +162,8 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
         from sysvisor_runc.child import clocks  # loaded before the seal
 
         clocks.write_offsets(time_offsets, plan.time_offsets)
+    if plan.late_namespaces & CLONE_NEWTIME:
+        _enter_new_time(rootfs.proc)
     reached("child-rootfs")
     if plan.new_mount:
         m.mount(None, "/", None, m.MS_SLAVE | m.MS_REC)
@@ -273,6 +275,14 @@ def _private_proc(plan: ChildPlan) -> int:
         if plan.new_mount:
             raise
         return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # not ours to mount one there
+
+
+def _enter_new_time(proc: int) -> None:
+    """Be in the time namespace that unshare(2) has made for children alone: an older kernel's execve(2) leaves a
+    process where it is (seen with 6.1)."""
+    fd = os.open("self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    setns(fd, CLONE_NEWTIME)
+    os.close(fd)
 
 
 def _execute(operation: object, rootfs: Rootfs) -> None:

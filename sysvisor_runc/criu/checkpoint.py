@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 
 from sysvisor_runc.criu import mounts
+from sysvisor_runc.criu.hierarchy import KeptOptions
 from sysvisor_runc.criu.options import CriuOptions, explain, open_directory
 from sysvisor_runc.criu.place import HANDED_IN
 from sysvisor_runc.criu.rpc import criu_pb2 as messages
 from sysvisor_runc.criu.session import CriuError, Session, require_features, version
+from sysvisor_runc.criu.streams import streams
 from sysvisor_runc.errors import SysvisorError, reason
 from sysvisor_runc.jsonlight import dumps
 
@@ -49,7 +50,7 @@ def checkpoint(record: Record, options: CheckpointOptions) -> None:
         SysvisorError: a directory or descriptor cannot be used.
     """
     version(options.program)
-    _check_parent(options)
+    _refuse(record, options)
     if options.pre_dump:
         require_features(options.program, mem_track=True)
     if options.lazy_pages:
@@ -58,12 +59,13 @@ def checkpoint(record: Record, options: CheckpointOptions) -> None:
     images = open_directory(options.images, make=True)
     work = open_directory(options.work, make=True)
     try:
+        _check_parent(options)
         request = messages.Request(
             type=messages.PRE_DUMP if options.pre_dump else messages.DUMP,
             opts=_message(record, options, images, work),
         )
         if not options.pre_dump:
-            descriptors = _descriptors(record["initPid"], _own_mounts(record["initPid"]))
+            descriptors = streams(record["initPid"])
             request.opts.external.extend(name for name in descriptors if name.startswith("file["))
             _write(DESCRIPTORS, descriptors, images)
             _write(SERVED, "sysvisorFs" in record, images)
@@ -84,7 +86,8 @@ def _dump(request: messages.Request, options: CheckpointOptions) -> None:
 
     session = Session(options.program)
     try:
-        session.call(request, notified)
+        with KeptOptions():
+            session.call(request, notified)
     except CriuError as error:
         session.close()
         raise explain(error, options.work, LOG) from error
@@ -114,7 +117,7 @@ def _message(record: Record, options: CheckpointOptions, images_fd: int, work_fd
     if not options.pre_dump:
         linux = record["spec"].get("linux") or {}
         found = mounts.external(
-            _read(f"/proc/{record['initPid']}/mountinfo"),
+            mounts.read(f"/proc/{record['initPid']}/mountinfo"),
             linux.get("maskedPaths") or [],
             HANDED_IN if record["syscont"] else frozenset(),
             own_cgroups=any(n["type"] == "cgroup" for n in linux.get("namespaces") or ()),
@@ -131,6 +134,17 @@ def _add_namespaces(message: messages.Options, record: Record) -> None:
         if path and entry["type"] in _NAMESPACE_KEYS:
             kind, key = _NAMESPACE_KEYS[entry["type"]]
             message.external.append(f"{kind}[{os.stat(path).st_ino}]:{key}")
+
+
+def _refuse(record: Record, options: CheckpointOptions) -> None:
+    """What could be saved, and never be restored."""
+    kinds = {entry["type"] for entry in (record["spec"].get("linux") or {}).get("namespaces") or ()}
+    if options.cgroups == "ignore" and kinds >= {"user", "cgroup"}:
+        raise SysvisorError(
+            "a container with a user namespace cannot be checkpointed with --manage-cgroups-mode ignore: "
+            "its cgroup namespace would not be restored",
+            hint="leave the flag out, or say soft or full",
+        )
 
 
 def _check_parent(options: CheckpointOptions) -> None:
@@ -164,39 +178,3 @@ def _write(name: str, value: object, images: int) -> None:
         os.write(fd, dumps(value).encode("utf-8", "surrogateescape"))
     finally:
         os.close(fd)
-
-
-def _descriptors(pid: int, own_mounts: set[int]) -> list[str]:
-    """What standard input, output and error are, as criu names what restore may hand in anew.
-
-    A pipe is `pipe:[inode]`; a file or device that was opened outside the container, whose mounts are `own_mounts`, is
-    `file[mount:inode]`; the rest is told by its path and is the container's own.
-    """
-    found = []
-    for number in range(3):
-        try:
-            link = os.readlink(f"/proc/{pid}/fd/{number}")
-            status = os.stat(f"/proc/{pid}/fd/{number}")
-            mount = _mount_id(pid, number)
-        except OSError:
-            break
-        kind = stat.S_IFMT(status.st_mode)
-        outside = mount not in own_mounts and kind in (stat.S_IFREG, stat.S_IFCHR)
-        found.append(f"file[{mount:x}:{status.st_ino:x}]" if outside else link)
-    return found
-
-
-def _own_mounts(pid: int) -> set[int]:
-    return {int(line.split(" ", 1)[0]) for line in _read(f"/proc/{pid}/mountinfo").splitlines()}
-
-
-def _mount_id(pid: int, number: int) -> int:
-    for line in _read(f"/proc/{pid}/fdinfo/{number}").splitlines():
-        if line.startswith("mnt_id:"):
-            return int(line.split()[1])
-    return 0
-
-
-def _read(path: str) -> str:
-    with open(path, "rb", buffering=0) as file:
-        return os.fsdecode(file.readall())

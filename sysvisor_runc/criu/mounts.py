@@ -6,17 +6,20 @@ one was handed in from the host: volumes, device nodes, cgroups without a cgroup
 
 from __future__ import annotations
 
+import os
+
 MASK = "/dev/null"
 
 
 class MountLine:
-    """One line of mountinfo (proc_pid_mountinfo(5)): device, root of the mount in its file system, place, type."""
+    """One line of mountinfo (proc_pid_mountinfo(5)): id, device, root of the mount in its file system, place, type."""
 
-    __slots__ = ("device", "fstype", "place", "root")
+    __slots__ = ("device", "fstype", "number", "place", "root")
 
     def __init__(self, line: str) -> None:
         left, _, right = line.partition(" - ")
         fields = left.split(" ")
+        self.number = int(fields[0])
         self.device = fields[2]
         self.root = _unescape(fields[3])
         self.place = _unescape(fields[4])
@@ -39,13 +42,28 @@ def external(mountinfo: str, masked: list[str], handed_in: frozenset[str], *, ow
             continue
         if own_cgroups and line.fstype in ("cgroup", "cgroup2"):
             continue
-        if top is not None and line.device == top.device and _within(line.root, top.root):
+        if top is not None and line.device == top.device and within(line.root, top.root):
             continue
         found[line.place] = MASK if line.place in masked and line.root.endswith("/null") else line.place
     return found
 
 
-def _within(path: str, top: str) -> bool:
+def mount_id(pid: int | str, fd: int) -> int:
+    """Which mount a descriptor of a process leads to; 0 where that is not told."""
+    for line in read(f"/proc/{pid}/fdinfo/{fd}").splitlines():
+        if line.startswith("mnt_id:"):
+            return int(line.split()[1])
+    return 0
+
+
+def read(path: str) -> str:
+    """A file of procfs. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:
+        return os.fsdecode(file.readall())
+
+
+def within(path: str, top: str) -> bool:
+    """Whether a path is `top` or below it."""
     return top == "/" or path == top or path.startswith(top.rstrip("/") + "/")
 
 

@@ -14,13 +14,16 @@ from sysvisor_runc.child import paths
 from sysvisor_runc.child.mounts import BindMount, FilesystemMount, attach
 from sysvisor_runc.child.nodes import MakeDevice, Symlink
 from sysvisor_runc.child.served import ServedMount
-from sysvisor_runc.criu.mounts import MASK
+from sysvisor_runc.criu.mounts import MASK, MountLine, mount_id, read, within
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.namespaces import CLONE_NEWNS, unshare
 from sysvisor_runc.launch.ids import on_host
+from sysvisor_runc.plan.mounts import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sysvisor_runc.plan.plan import Plan
 
 # Any directory that every system has and that nothing of criu's is below.
@@ -30,16 +33,45 @@ ROOT = "root"
 HANDED_IN = frozenset(("/dev",))
 
 
-class Shelf:
-    """Attributes: `path` of the shelf, `sources`: what criu asks for → where it lies."""
+def widen(trees: Sequence[Tree]) -> list[str]:
+    """Have the whole mount opened in which each tree of the host's lies; where in that it is.
 
-    def __init__(self, plan: Plan, opened: dict[int, int], served: dict[int, int], real: dict[str, str]) -> None:
+    What a mount of the container's propagates to it criu copies from the source that it is handed, and may do so only
+    where that shows no less of the file system: volumes and root file system that come from one mount are one group.
+    """
+    lines = {line.number: line for line in map(MountLine, read("/proc/self/mountinfo").splitlines())}
+    return [_widened(tree, lines) if type(tree) is Tree else "" for tree in trees]
+
+
+def _widened(tree: Tree, lines: dict[int, MountLine]) -> str:
+    path = os.path.realpath(tree.path)
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return ""  # opening it will tell
+    line = lines.get(mount_id("self", fd))
+    os.close(fd)
+    if line is None or not within(path, line.place):
+        return ""
+    # criu asks for each mount below by itself.
+    tree.path, tree.recursive = line.place, False
+    return path[len(line.place.rstrip("/")) :]
+
+
+class Shelf:
+    """Attributes: `path` of the shelf, `root` on it, `sources`: what criu asks for → where it lies."""
+
+    def __init__(
+        self, plan: Plan, opened: dict[int, int], served: dict[int, int], real: dict[str, str], below: list[str]
+    ) -> None:
         """`opened` and `served` are the trees of the host and of sysvisor-fs, by their numbers in the plan.
 
-        criu knows a mount by where it really is, which `real` says of a place in the plan.
+        criu knows a mount by where it really is, which `real` says of a place in the plan. `below`: of `widen`.
         """
         self.path = next((path for path in _SHELVES if os.path.isdir(path)), "/tmp")
         self._root = opened[plan.child.rootfs_tree]
+        self._base = f"{self.path}/{ROOT}"
+        self.root = self._base + below[plan.child.rootfs_tree]
         self._operations = plan.child.operations
         self._console = plan.child.console is not None
         self._owner = on_host(plan.uid_mappings, 0), on_host(plan.gid_mappings, 0)
@@ -48,23 +80,19 @@ class Shelf:
         for number, operation in enumerate(plan.child.operations):
             if isinstance(operation, BindMount) and not operation.inside:
                 self._trees.append((number, opened[operation.tree], operation))
-                self.sources[real.get(operation.destination, operation.destination)] = f"{self.path}/{number}"
+                place = real.get(operation.destination, operation.destination)
+                self.sources[place] = f"{self.path}/{number}{below[operation.tree]}"
             elif isinstance(operation, ServedMount) and operation.tree in served:
                 self._trees.append((number, served[operation.tree], operation))
                 self.sources[operation.destination] = f"{self.path}/{number}"
             elif isinstance(operation, MakeDevice) and operation.bind:
                 self.sources[operation.path] = operation.path
 
-    @property
-    def root(self) -> str:
-        """Where the root file system lies."""
-        return f"{self.path}/{ROOT}"
-
     def furnish(self) -> None:
         """Build it, in a mount namespace where nobody else sees it. Raises OSError."""
         m.mount("sysvisor-runc", self.path, "tmpfs", m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC, "mode=755")
-        os.mkdir(self.root, 0o755)
-        self._attach(self._root, self.root)
+        os.mkdir(self._base, 0o755)
+        self._attach(self._root, self._base)
         for number, tree, operation in self._trees:
             path = f"{self.path}/{number}"
             if stat.S_ISDIR(os.fstat(tree).st_mode):

@@ -6,14 +6,22 @@ import os
 
 from sysvisor_runc.criu.access import Readable
 from sysvisor_runc.criu.checkpoint import DESCRIPTORS, IDS, SERVED
+from sysvisor_runc.criu.hierarchy import KeptOptions
 from sysvisor_runc.criu.loopback import bring_up_loopback
 from sysvisor_runc.criu.options import CriuOptions, explain, open_directory
-from sysvisor_runc.criu.place import Shelf, enter_own_mount_namespace, make_mount_points
+from sysvisor_runc.criu.place import Shelf, enter_own_mount_namespace, make_mount_points, widen
 from sysvisor_runc.criu.rpc import criu_pb2 as messages
 from sysvisor_runc.criu.session import FIRST_FD, CriuError, Session, version
 from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.jsonlight import loads
-from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
+from sysvisor_runc.kernel.namespaces import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    unshare,
+)
 from sysvisor_runc.launch import trees
 from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.create import Launch
@@ -70,8 +78,9 @@ def restore(request: Request, undo: UndoStack, options: RestoreOptions) -> Resto
         request.fs = _is_served(request, images)
         launch = Launch(request, undo)
         launch.prepare()
+        below = widen(launch.plan.trees)
         launch.acquire()
-        return _Restore(launch, options, images, work).run()
+        return _Restore(launch, options, images, work).run(below)
     finally:
         os.close(images)
         os.close(work)
@@ -88,7 +97,8 @@ class _Restore:
         self.child: Child | None = None
         self.console = -1
 
-    def run(self) -> Restored:
+    def run(self, below: list[str]) -> Restored:
+        """`below`: where on its mount each tree lies."""
         launch = self.launch
         plan = launch.plan
         self._idmap()
@@ -99,7 +109,7 @@ class _Restore:
         if plan.child.console is None:
             give_stdio(on_host(plan.uid_mappings, plan.child.process.identity.uid))
         served = launch.fs.trees(plan) if launch.fs is not None else {}
-        shelf = Shelf(plan, launch.opened, served, real)
+        shelf = Shelf(plan, launch.opened, served, real, below)
         try:
             shelf.furnish()
         except OSError as error:
@@ -124,9 +134,14 @@ class _Restore:
         join = manager.join_fds()
         inherited = self._namespaces()
 
+        # Where criu ignores cgroups what it restores has the cgroup namespace that it has itself.
+        alone = self.options.cgroups == "ignore" and self.launch.plan.child.late_namespaces & CLONE_NEWCGROUP
+
         def join_cgroups() -> None:
             for fd in join:
                 os.write(fd, b"0")
+            if alone:
+                unshare(CLONE_NEWCGROUP)
 
         session = Session(
             self.options.program,
@@ -137,7 +152,8 @@ class _Restore:
         for fd in (*join, *inherited):
             os.close(fd)
         try:
-            session.call(request, self._notified)
+            with KeptOptions():
+                session.call(request, self._notified, self._is_alive)
         except CriuError as error:
             session.close()
             raise explain(error, self.options.work, LOG) from error
@@ -220,6 +236,15 @@ class _Restore:
         launch.commit_record(child)
         if launch.fs is not None:
             launch.fs.keep()
+
+    def _is_alive(self) -> bool:
+        """Whether the restored init, once there is one, has a program still."""
+        if self.child is None:
+            return True
+        try:
+            return bool(os.readlink(f"/proc/{self.child.pid}/exe"))
+        except OSError:
+            return False
 
     def _runtime_hooks(self, pid: int) -> None:
         launch = self.launch

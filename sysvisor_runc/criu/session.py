@@ -27,6 +27,8 @@ _SOCKET_FD = 3  # where criu looks for it, as told on its command line
 FIRST_FD = 4
 _MESSAGE_MAX = 10 * 4096
 _FDS_MAX = 8
+_LOOK_SECONDS = 2
+_SIGKILL = 9
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -65,15 +67,23 @@ class Session:
         os.close(pidfd)
         theirs.close()
 
-    def call(self, request: messages.Request, notified: Notified = lambda step, pid, fds: None) -> messages.Answer:
+    def call(
+        self,
+        request: messages.Request,
+        notified: Notified = lambda step, pid, fds: None,
+        alive: Callable[[], bool] = lambda: True,
+    ) -> messages.Answer:
         """Ask for one thing; `notified` is called at each step on the way.
+
+        Where `alive` has come to be false criu is ended: it waits for ever for an init that it has killed, whose
+        children it traces.
 
         Raises:
             CriuError: it failed, or criu is gone.
         """
         self._send(request)
         while True:
-            answer, fds = self._receive()
+            answer, fds = self._receive(alive)
             try:
                 if not answer.success:
                     raise CriuError(_failed(request, answer))
@@ -91,13 +101,23 @@ class Session:
         except OSError:
             raise CriuError("criu has ended unexpectedly") from None
 
-    def _receive(self) -> tuple[messages.Answer, list[int]]:
-        try:
-            data, control, _, _ = self._link.recvmsg(
-                _MESSAGE_MAX, _socket.CMSG_SPACE(_FDS_MAX * 4), _socket.MSG_CMSG_CLOEXEC
-            )
-        except ConnectionResetError:
-            data, control = b"", []
+    def _receive(self, alive: Callable[[], bool]) -> tuple[messages.Answer, list[int]]:
+        self._link.settimeout(_LOOK_SECONDS)
+        data = b""
+        control: list[tuple[int, int, bytes]] = []
+        while True:
+            try:
+                data, control, _, _ = self._link.recvmsg(
+                    _MESSAGE_MAX, _socket.CMSG_SPACE(_FDS_MAX * 4), _socket.MSG_CMSG_CLOEXEC
+                )
+            except TimeoutError:
+                if alive():
+                    continue
+                os.kill(self.pid, _SIGKILL)
+                raise CriuError("criu has lost the container that it was restoring") from None
+            except ConnectionResetError:
+                pass
+            break
         if not data:
             raise CriuError("criu has ended unexpectedly")
         fds = [

@@ -57,9 +57,11 @@ def _through_first_stage(
 ) -> Child:
     """The first stage joins the namespaces that exist, then clones the child as our own (CLONE_PARENT) and ends."""
     read_end, write_end = os.pipe()
-    first, pidfd = ns.clone3(0)
+    # With the option nsdelegate nobody enters a cgroup that lies outside of his cgroup namespace (cgroup-v2.rst).
+    before = cgroup_fd if any(flag == ns.CLONE_NEWCGROUP for flag, _ in plan.join) else None
+    first, pidfd = ns.clone3(0, cgroup_fd=before)
     if first == 0:
-        _first_stage(plan, wiring, cgroup_fd, close_in_child, write_end)
+        _first_stage(plan, wiring, cgroup_fd if before is None else None, close_in_child, write_end)
     os.close(write_end)
     answer = os.read(read_end, 4)
     os.close(read_end)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sysvisor_runc.cgroup.layout import Layout
     from sysvisor_runc.launch.request import Request
     from sysvisor_runc.launch.undo import UndoStack
-    from sysvisor_runc.spec.types import Process, Spec
+    from sysvisor_runc.spec.types import Mount, Process, Spec
     from sysvisor_runc.state.record import Record, SubidRecord
     from sysvisor_runc.state.store import Entry
     from sysvisor_runc.syscont.traits import Traits
@@ -73,6 +73,9 @@ def convert_spec(
         subid = allocate(entry.path, wanted=request.subid)
         taken = subid
         undo.push("subordinate ids", lambda: free(entry.path, taken))
+    rootfs = os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
+    if any(_within(mount["destination"], rootfs) for mount in spec.get("mounts") or ()):
+        spec = {**spec, "mounts": [_inner(mount, rootfs) for mount in spec["mounts"]]}
     facts = _gather(spec, request, bundle, layout, subid)
     facts.fs_mountpoint = fs_mountpoint
     facts.cpus = tuple(sorted(os.sched_getaffinity(0)))
@@ -90,6 +93,11 @@ def convert_spec(
 
         chown_tree(facts.rootfs_path, traits.ids)
     return converted, traits, subid
+
+
+def _inner(mount: Mount, rootfs: str) -> Mount:
+    """A destination may be given as the path on the host (as with runc); from here on it is one of the container's."""
+    return {**mount, "destination": _within(mount["destination"], rootfs) or mount["destination"]}
 
 
 def convert_joining(process: Process, record: Record) -> None:
@@ -122,8 +130,10 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
         release = os.uname().release
         host_paths = [path for path in wanted.host_candidates(release) if os.path.isdir(path)]
         sources = {
-            path: _probe(path if path.startswith("/") else os.path.join(bundle, path))
+            path: _probe(os.path.join(bundle, path))
             for path in [*wanted.sources_to_probe(spec), *host_paths]
+            # What is bound from there the child opens in the container, where it has the container's ids.
+            if not _within(os.path.join(bundle, path), rootfs)
             if path
         }
         from sysvisor_runc.syscont.interface import container_uuid
@@ -203,6 +213,12 @@ def _rootfs_facts(root: int) -> PathFacts:
 
         found.layers = find_layers(root)
     return found
+
+
+def _within(path: str, rootfs: str) -> str:
+    """What `path` of the host is in the container; "" where it is not below the root file system."""
+    path = os.path.normpath(path)
+    return path[len(rootfs) :] if rootfs != "/" and path.startswith(f"{rootfs}/") else ""
 
 
 def _probe(path: str) -> PathFacts:

@@ -27,6 +27,10 @@ def convert_binds(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
 def _with_idmap(mount: Mount, facts: HostFacts, traits: Traits) -> Mount:
     options = mount.get("options", [])
     source = facts.sources.get(mount.get("source", ""))
+    if "uidMappings" in mount and facts.id_range is not None:
+        from sysvisor_runc.syscont.mapped import moved
+
+        return moved(mount, facts.id_range)
     if "uidMappings" in mount or "idmap" in options or "ridmap" in options or source is None:
         return mount
     if _stays(mount, source, facts, traits):
@@ -53,6 +57,4 @@ def _stays(mount: Mount, source: PathFacts, facts: HostFacts, traits: Traits) ->
         # devtmpfs reports tmpfs' magic and refuses ID-mapping.
         or ((path == "/dev" or is_below(path, "/dev")) and not is_below(path, "/dev/shm") and source.idmap is None)
         or (facts.fs_mountpoint is not None and is_below(path, facts.fs_mountpoint))
-        # With the rootfs shown as it is, what lies in it already has the container's ids.
-        or (is_below(path, facts.rootfs_path) and not traits.rootfs_idmap)
     )

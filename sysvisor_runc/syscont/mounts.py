@@ -34,13 +34,13 @@ _FIRST = ("/proc", "/dev", "/sys", "/run")
 
 
 def mount(line: str) -> Mount:
-    """A mount from a line of a table; fresh each time, so that no later change reaches the table."""
+    """A mount of its own from a line of a table."""
     words = line.split()
     return {"destination": words[0], "type": words[1], "source": words[-2], "options": words[-1].split(",")}
 
 
 def convert_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
-    """Put the base mounts in place of the spec's own, add the missing ones, drop devices that they replace."""
+    """Replace the spec's base mounts, add the missing ones, drop devices that they replace."""
     base = [mount(line) for line in _REPLACING]
     if facts.cgroup == "none":
         traits.warnings.append("no cgroup file system is mounted on the host: the container gets no cgroup of its own")
@@ -69,7 +69,7 @@ def convert_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
 
 
 def _optional(facts: HostFacts) -> list[str]:
-    """Kernel modules, headers and binfmt_misc, where host and rootfs both have a place for them."""
+    """Kernel modules, headers and binfmt_misc, where both sides have a place."""
     lines = [
         f"{path} bind {path} ro,nosuid,nodev,rbind,rprivate"
         for path in sorted(facts.host_paths)
@@ -90,7 +90,7 @@ def _is_free(destination: str, taken: dict[str, Mount]) -> bool:
 
 
 def _keep_data(base: Mount, given: Mount) -> None:
-    """Carry the `key=value` options (hidepid, size) of the spec's mount of the same type over to ours."""
+    """Take over the `key=value` options (hidepid, size) of a mount of the same type."""
     if given.get("type") == base["type"] and base["type"] in ("proc", "tmpfs"):
         for option in given.get("options", ()):
             key, equals, _ = option.partition("=")
@@ -99,10 +99,8 @@ def _keep_data(base: Mount, given: Mount) -> None:
 
 
 def sort_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
-    """Order: `/proc`, `/dev`, `/sys`, `/run` and what is in them, then the rest as given, binds last.
-
-    Whatever its turn, a mount comes after those that it lies below, judged by where symlinks lead (`/var/run/secrets`
-    is in `/run`), and after earlier mounts at the same place.
+    """Order: `/proc`, `/dev`, `/sys`, `/run` and what is in them, then the rest as given, binds last; but each after
+    what it lies below, links followed (`/var/run/x` is in `/run`), and after earlier ones at its place.
     """
     by_place: dict[str, list[Mount]] = {}
     ranked = []
@@ -111,6 +109,10 @@ def sort_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
         by_place.setdefault(place, []).append(entry)
         ranked.append((_rank(entry, place), index, place))
     ranked.sort()
+    if len(by_place) < len(ranked):
+        from sysvisor_runc.syscont.stacked import order
+
+        return {**spec, "mounts": order(spec["mounts"], ranked)}
     ordered: list[Mount] = []
     for _, _, place in ranked:
         ordered += by_place.pop("/", ())

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from sysvisor_runc.cgroup.layout import detect
+from sysvisor_runc.cgroup.layout import Hierarchy, detect
 from tests.support.bundle import Bundle
 from tests.support.inside import observe, start, user_namespace
 from tests.support.runtime import Runtime
@@ -157,22 +157,25 @@ def test_a_limit_too_low_to_start(plain_runtime: Runtime, bundle: Bundle) -> Non
 
 @pytest.mark.parametrize("form", ["/{}/deep/er", "{}/relative", "/{}//odd/./one"])
 def test_cgroups_path(plain_runtime: Runtime, bundle: Bundle, form: str) -> None:
-    """Absolute from the top, relative below the caller's own (on v2 from the top); gone with the container."""
+    """Absolute from the top, relative below the caller's own (on v2 beside it); gone with the container."""
     bundle.linux["cgroupsPath"] = form.format(plain_runtime.token)
     name, pid = start(plain_runtime, bundle)
+
+    def base(hierarchy: Hierarchy) -> pathlib.Path:
+        top, own = pathlib.Path(hierarchy.mountpoint), pathlib.Path(hierarchy.own)
+        if form.startswith("/"):
+            return top
+        return own.parent if V2 and own != top else own
+
     key = "unified" if V2 else "pids"
     path = directory(pid, key)
-    own = directory(os.getpid(), key)
-    top = pathlib.Path(LAYOUT.by_controller()[key].mountpoint)
-    base = top if form.startswith("/") or V2 else own
-    assert path == base / os.path.normpath(form.format(plain_runtime.token).lstrip("/"))
+    expected = base(LAYOUT.by_controller()[key]) / os.path.normpath(form.format(plain_runtime.token).lstrip("/"))
+    assert path == expected
     plain_runtime("delete", "--force", name)
     assert not path.exists()
     # What was made above it for it is empty, and the test's to remove.
     for hierarchy in LAYOUT.by_controller().values():
-        start_of = (
-            pathlib.Path(hierarchy.mountpoint if form.startswith("/") or V2 else hierarchy.own) / plain_runtime.token
-        )
+        start_of = base(hierarchy) / plain_runtime.token
         if start_of.exists():
             for found in sorted((p for p in start_of.rglob("*") if p.is_dir()), reverse=True):
                 found.rmdir()

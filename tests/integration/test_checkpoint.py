@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -80,6 +81,23 @@ def test_it_is_told_of(plain_criu: Runtime, bundle: Bundle) -> None:
 
     wait_until(lambda: any(event["type"] == "exit" for event in told()), 20, "an exit after the restoration")
     assert (told()[0]["type"], told()[0]["data"]["pid"]) == ("start", pid)
+
+
+def test_the_hosts_cgroups_stay_as_they_are(plain_criu: Runtime, bundle: Bundle) -> None:
+    """criu mounts cgroup2 without its options, which changes the host's: afterwards they are there again."""
+
+    def options() -> list[str]:
+        lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line.split()[-1] for line in lines if " - cgroup2 " in line]
+
+    before = options()
+    if not any("nsdelegate" in text for text in before):
+        pytest.skip("cgroup2 has no options here; to force it: make test-vm")
+    name = start_counter(plain_criu, bundle)
+    plain_criu("checkpoint", "--image-path", images(plain_criu), name)
+    assert options() == before
+    plain_criu("restore", "--detach", "--image-path", images(plain_criu), "--bundle", bundle.path, name)
+    assert options() == before
 
 
 def test_it_may_run_on(any_criu: Runtime, bundle: Bundle) -> None:
@@ -172,6 +190,36 @@ def test_a_volume_in_a_volume(any_criu: Runtime, bundle: Bundle) -> None:
     (outer / "for").rmdir()
     any_criu("restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name)
     assert any_criu("exec", name, "cat", "/volume/for/nested/file").stdout == "deep\n"
+
+
+def test_where_the_hosts_mounts_propagate(any_criu: Runtime, bundle: Bundle) -> None:
+    """Mounts that are slaves of the host's, as they are where systemd has made those shared, are slaves again."""
+    (any_criu.directory / "volume").mkdir()
+    volume = {"destination": "/volume", "source": str(any_criu.directory / "volume"), "options": ["bind"]}
+    bundle.config["mounts"].append(volume)
+    bundle.sh(COUNTER).save()
+    name = any_criu.id()
+
+    def command(*words: str | os.PathLike[str]) -> str:
+        return shlex.join(any_criu.argv(*words))
+
+    flags: Words = ["--image-path", images(any_criu), name]
+    pid_file, seen = any_criu.directory / "pid", any_criu.directory / "seen"
+    # What the container writes to must not grow by what the commands say: criu looks at sizes.
+    script = f"""
+        mount --make-rshared /
+        {command("run", "--detach", "--bundle", bundle.path, name)} </dev/null >/dev/null 2>&1
+        {command("checkpoint", *flags)}
+        {command("restore", "--detach", "--pid-file", pid_file, "--bundle", bundle.path, *flags)}
+        cat /proc/$(cat {pid_file})/mountinfo >{seen}
+    """
+    with open(any_criu.directory / "said", "w+") as said:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", script], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+        )
+    assert done.returncode == 0, (any_criu.directory / "said").read_text()
+    slaves = {line.split()[4] for line in seen.read_text().splitlines() if " master:" in line}
+    assert slaves >= {"/", "/volume"}
 
 
 def test_what_joined_later(any_criu: Runtime, bundle: Bundle) -> None:

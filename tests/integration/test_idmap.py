@@ -60,6 +60,15 @@ def test_mappings_of_its_own(plain_runtime: Runtime, bundle: Bundle, files: path
     assert observe(plain_runtime, bundle, shown=f"{SHOW} /mnt/root /mnt/other")["shown"].split() == ["7:7", "12:13"]
 
 
+def test_mappings_of_its_own_in_a_system_container(runtime: Runtime, bundle: Bundle, files: pathlib.Path) -> None:
+    """Without a user namespace in the spec they speak of ids inside, and what is changed there is stored as it was."""
+    bind(bundle, files, "/mnt", "bind", **mappings(0, 1000, 100))
+    seen = observe(runtime, bundle, shown=f"{SHOW} /mnt/root /mnt/other", made="chown 1007:1008 /mnt/other; echo $?")
+    assert seen["shown"].split() == ["1000:1000", "1005:1006"]
+    stored = (files / "other").stat()
+    assert (seen["made"], stored.st_uid, stored.st_gid) == ("0", 7, 8)
+
+
 def test_several_ranges(plain_runtime: Runtime, bundle: Bundle, files: pathlib.Path) -> None:
     """Ids outside of every range show as the overflow id."""
     ranges = [{"containerID": 0, "hostID": 100, "size": 1}, {"containerID": 5, "hostID": 300, "size": 1}]

@@ -108,6 +108,22 @@ def test_bind_and_rbind(plain_runtime: Runtime, bundle: Bundle, tree: pathlib.Pa
     assert "ro" in seen["/mnt/mixed/inner"]["options"]
 
 
+@pytest.mark.parametrize("kind", ["plain_runtime", "runtime"])
+def test_a_source_of_the_containers_own(bundle: Bundle, kind: str, request: pytest.FixtureRequest) -> None:
+    """A bind from the root file system shows what is mounted there by then, as the container owns it."""
+    (bundle.rootfs / "in").mkdir()
+    volume = bundle.path / "volume"
+    (volume / "deep").mkdir(parents=True)
+    (volume / "deep/file").write_text("from the host\n")
+    add(bundle, "/in", "bind", str(volume), "bind")
+    add(bundle, f"{bundle.rootfs}/out", "bind", f"{bundle.rootfs}/in/deep", "bind")
+    # On top of what has just been shown elsewhere.
+    add(bundle, "/in", "bind", str(bundle.path / "volume/deep"), "bind")
+    look = "cat /out/file /in/file; stat -c %u /out/file"
+    seen = observe(request.getfixturevalue(kind), bundle, seen=look)["seen"]
+    assert seen.split("\n") == ["from the host", "from the host", "0"]
+
+
 def test_recursive_words_that_give_back(plain_runtime: Runtime, bundle: Bundle, tree: pathlib.Path) -> None:
     """rrw, rsuid and the like clear on the whole tree what the host has set."""
     flags = "remount,bind,ro,nosuid,nodev,noexec,noatime"

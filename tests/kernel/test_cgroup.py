@@ -601,17 +601,16 @@ def test_throttle_set_later_is_passed_on(manager: Manager) -> None:
 
 
 def test_cpuset_reaches_the_leaf(manager: Manager) -> None:
-    """A cpuset that is narrowed and widened again takes the container's own cgroups along."""
+    """A cpuset that is narrowed, moved and widened again takes the container's own cgroups along."""
     if "cpuset" not in manager.paths:
         pytest.skip("no v1 cpuset controller; to force it: run on cgroup v1")
     before = value(manager, "cpuset.cpus")
     delegate(manager, UID, UID)
     leaf = pathlib.Path(manager.paths["cpuset"], LEAF_V1, "cpuset.cpus")
-    first = before.replace("-", ",").split(",")[0]
-    apply(manager, {"cpu": {"cpus": first}})
-    assert leaf.read_text().strip() == value(manager, "cpuset.cpus") == first
-    apply(manager, {"cpu": {"cpus": before}})
-    assert leaf.read_text().strip() == before
+    each = before.replace("-", ",").split(",")
+    for cpus in (each[0], each[-1], each[0], before):
+        apply(manager, {"cpu": {"cpus": cpus}})
+        assert leaf.read_text().strip() == value(manager, "cpuset.cpus") == cpus
 
 
 def test_unprivileged_caller_gets_a_clear_error(new_manager: Callable[[], Manager], layout: Layout) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 from sysvisor_runc.launch import tell
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
+# How much longer to wait than usual, where everything is slow.
+PATIENCE = float(os.environ.get("SYSVISOR_PATIENCE", "1"))
 PROGRAM = pathlib.Path(os.environ.get("SYSVISOR_RUNC", SOURCE / "bin/sysvisor-runc"))
 
 
@@ -48,7 +50,7 @@ class Running:
         self._directory = directory
 
     def wait(self, timeout: float = 30) -> Result:
-        code = self.process.wait(timeout)
+        code = self.process.wait(timeout * PATIENCE)
         return Result(self.args, code, self._read("stdout"), self._read("stderr"))
 
     @property
@@ -128,7 +130,7 @@ class Runtime:
 
     def wait_status(self, container: str, status: str, timeout: float = 10) -> dict[str, Any]:
         """Ask until the container has that status."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while True:
             state = self.state(container)
             if state["status"] == status:
@@ -187,7 +189,7 @@ def descriptors(pid: int) -> dict[int, str]:
 
 def wait_until(condition: Callable[[], object], timeout: float = 10, what: str = "the condition") -> None:
     """Poll until `condition()` is true; for kernel state that no file descriptor announces."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come true within {timeout} s"
         time.sleep(0.01)

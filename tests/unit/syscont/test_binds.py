@@ -38,7 +38,8 @@ def test_the_specs_own_mapping_stays() -> None:
     """Nor is one that brings its own."""
     mount = sample.bind("/srv", "/srv")
     mount["uidMappings"] = mount["gidMappings"] = [{"containerID": 0, "hostID": 5, "size": 1}]
-    assert converted(mount, PathFacts(sample.EXT4)) == ["rbind"]
+    for known in (None, sample.RANGE):
+        assert converted(mount, PathFacts(sample.EXT4), id_range=known) == ["rbind"]
 
 
 @pytest.mark.parametrize(
@@ -48,21 +49,14 @@ def test_the_specs_own_mapping_stays() -> None:
         ("/dev/net", PathFacts(sample.TMPFS)),
         ("/srv", PathFacts(sample.EXT4, 231072 + 1000, 231072 + 1000)),
         ("/var/lib/sysvisorfs/web/proc/uptime", PathFacts(sample.EXT4)),
-        ("/bundles/web/rootfs/data", PathFacts(sample.EXT4)),
     ],
 )
 def test_left_alone_silently(path: str, source: PathFacts) -> None:
-    """Devices, sources whose owner fits, the daemon's files and parts of an unshifted rootfs need nothing."""
+    """Devices, sources whose owner fits and the daemon's files need nothing."""
     traits = sample.traits()
     known = {"fs_mountpoint": "/var/lib/sysvisorfs"}
     assert converted(sample.bind(path, "/x"), source, traits, **known) == ["rbind"]
     assert traits.warnings == []
-
-
-def test_inside_a_mapped_rootfs() -> None:
-    """What lies in a rootfs that is ID-mapped has the host's ids at its source, and is mapped as well."""
-    traits = sample.traits(rootfs_idmap=True)
-    assert "ridmap" in converted(sample.bind("/bundles/web/rootfs/data", "/x"), PathFacts(sample.EXT4), traits)
 
 
 def test_shared_memory_of_a_pod() -> None:

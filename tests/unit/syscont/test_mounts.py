@@ -134,6 +134,13 @@ def test_the_later_of_two_at_one_place_stays_on_top() -> None:
     assert ordered(*given) == ["/a", "/a/"]
 
 
+def test_a_second_one_on_top_comes_in_its_turn() -> None:
+    """What was mounted below a place before it was mounted upon again is not on top of that."""
+    stack = [sample.bind("/x", "/a"), sample.bind("/y", "/a/b"), sample.bind("/z", "/a/")]
+    assert ordered(*stack) == ["/a", "/a/b", "/a/"]
+    assert ordered(sample.tmpfs("/a/b"), *stack[::2]) == ["/a", "/a/", "/a/b"]
+
+
 def test_order_holds_for_any_set_of_mounts() -> None:
     """No mount ever comes before one that it lies below, and none is lost."""
     chance = random.Random(7)
