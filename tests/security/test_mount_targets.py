@@ -50,8 +50,10 @@ def outside(workplace: pathlib.Path) -> pathlib.Path:
 
 
 def race(root: pathlib.Path, outside: pathlib.Path, swapper: pathlib.Path, library: pathlib.Path) -> list[int]:
-    (root / "shared/real").mkdir(parents=True)
-    (root / "shared/link").symlink_to(outside)
+    """How often the swapper has led `library` out of the root, and to make something there."""
+    if not (root / "shared").exists():
+        (root / "shared/real").mkdir(parents=True)
+        (root / "shared/link").symlink_to(outside)
     script = RACE.format(
         library=str(library), root=str(root), outside=str(outside), swapper=str(swapper), rounds=ROUNDS
     )
@@ -69,7 +71,7 @@ def test_ten_thousand_swaps(workplace: pathlib.Path, outside: pathlib.Path, atta
 def test_ten_thousand_swaps_of_joined_strings(
     workplace: pathlib.Path, outside: pathlib.Path, attacker_program: pathlib.Path, runtime: Runtime, weaken: Weaken
 ) -> None:
-    """The same without RESOLVE_IN_ROOT escapes."""
+    """The same without RESOLVE_IN_ROOT escapes, be it not at once."""
     weak = weaken(
         runtime,
         "child/paths.py",
@@ -80,8 +82,7 @@ def test_ten_thousand_swaps_of_joined_strings(
     )
     root = workplace / "root"
     root.mkdir()
-    escapes, made = race(root, outside, attacker_program, weak.program.parents[1])
-    assert escapes > 0 and made > 0
+    assert any(all(race(root, outside, attacker_program, weak.program.parents[1])) for _ in range(20))
 
 
 def test_containers_made_during_swaps(
