@@ -8,6 +8,7 @@ import stat
 import termios
 
 from sysvisor_runc.child import paths
+from sysvisor_runc.child.channel import CONSOLE
 from sysvisor_runc.child.mounts import attach, refuse_proc
 from sysvisor_runc.kernel import mount as m
 from sysvisor_runc.kernel.statfs import DEVPTS_SUPER_MAGIC, fstatfs
@@ -15,6 +16,7 @@ from sysvisor_runc.kernel.statfs import DEVPTS_SUPER_MAGIC, fstatfs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysvisor_runc.child.mounts import Rootfs
+    from sysvisor_runc.child.plan import ConsolePlan
 
 TIOCSPTLCK = 0x40045431
 TIOCGPTN = 0x80045430
@@ -22,6 +24,27 @@ TIOCGPTN = 0x80045430
 TIOCGPTPEER = 0x5441
 
 _PTMX = os.makedev(5, 2)
+
+
+def set_up(wanted: ConsolePlan, rootfs: Rootfs, handover: int, *, show: bool, now: bool) -> None:
+    """Open the container's terminal, have the host take its master, and make it ours.
+
+    `handover`: the socket that the master goes through; -1: the host takes it out of us. `show` it as /dev/console;
+    `now`: see `make_controlling`.
+    """
+    master, slave = open_terminal(rootfs)
+    if wanted.height or wanted.width:
+        resize(slave, wanted.height, wanted.width)
+    if show:
+        show_as_dev_console(rootfs, master, slave)
+    os.fchown(slave, wanted.uid, -1)
+    if handover >= 0:
+        from sysvisor_runc.child import late  # the host has loaded it
+
+        late.send(late.end(handover), [master], -1, {})
+    rootfs.ask_host(CONSOLE, str(master))
+    os.close(master)
+    make_controlling(slave, now=now)
 
 
 def open_terminal(rootfs: Rootfs) -> tuple[int, int]:

@@ -185,7 +185,9 @@ def _stages(plan: ChildPlan, wiring: Wiring) -> None:
         _run_hooks(plan, wiring)
     reached("child-console")
     if plan.console is not None:
-        _open_console(plan, rootfs, wiring)
+        from sysvisor_runc.child import console  # loaded before the seal
+
+        console.set_up(plan.console, rootfs, wiring.handover, show=plan.new_mount, now=wiring.pid_ns < 0)
     reached("child-pivot")
     _change_root(plan, rootfs, place)
     _set_names(plan)
@@ -302,28 +304,6 @@ def _await_host(channel: Channel) -> None:
     answer = channel.receive()
     if answer is None or answer[0] != messages.GO_ON:
         raise ChildError("the command that launches the container is gone")
-
-
-def _open_console(plan: ChildPlan, rootfs: Rootfs, wiring: Wiring) -> None:
-    from sysvisor_runc.child import console  # loaded before the seal
-
-    wanted = plan.console
-    if wanted is None:
-        return
-    master, slave = console.open_terminal(rootfs)
-    if wanted.height or wanted.width:
-        console.resize(slave, wanted.height, wanted.width)
-    if plan.new_mount:
-        console.show_as_dev_console(rootfs, master, slave)
-    os.fchown(slave, wanted.uid, -1)
-    if wiring.handover >= 0:
-        from sysvisor_runc.child import late  # the host has loaded it
-
-        late.send(late.end(wiring.handover), [master], -1, {})
-    wiring.channel.send(messages.CONSOLE, str(master).encode())
-    _await_host(wiring.channel)
-    os.close(master)
-    console.make_controlling(slave, now=wiring.pid_ns < 0)
 
 
 def _change_root(plan: ChildPlan, rootfs: Rootfs, place: str) -> None:
