@@ -61,7 +61,7 @@ def test_a_system_container_changes_nothing_of_the_host(runtime: Runtime, bundle
         os.path.join(top, name)
         for top, _, names in os.walk("/proc/sys")
         for name in names
-        # What is of a namespace of the container's own is his to change; the last one, and counters, change by themselves.
+        # What is of a namespace of the container's own is his to change; the last and counters change by themselves.
         if not top.startswith(("/proc/sys/net", "/proc/sys/user", "/proc/sys/fs/mqueue", "/proc/sys/kernel/random"))
         and name not in ("ns_last_pid", "inode-nr", "file-nr", "inode-state", "dentry-state", "aio-nr", "nr_threads")
         and not (top.endswith("/pty") and name == "nr")
