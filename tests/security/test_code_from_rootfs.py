@@ -89,7 +89,7 @@ def test_it_would_be_if_loaded_late(plain_runtime: Runtime, new_bundle: Callable
     """The same on a copy that imports after joining: the other container's module runs with the host's rights."""
     weak = weaken(
         plain_runtime,
-        "launch/clone.py",
+        "launch/firststage.py",
         "        child_main.preload(plan.child)\n        seal_imports()\n",
         "",
     )

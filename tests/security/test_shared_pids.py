@@ -88,7 +88,7 @@ def test_where_the_child_lives_in_there_the_host_is_open(
     plain_runtime: Runtime, hostile: Hostile, marker: pathlib.Path, weaken: Weaken
 ) -> None:
     """The same with a child that enters the pid namespace at once, as every other runtime's does."""
-    weak = weaken(plain_runtime, "launch/clone.py", "and plan.child.late_pid and", "and not plan.child and")
+    weak = weaken(plain_runtime, "launch/firststage.py", "and plan.child.late_pid and", "and not plan.child and")
     watcher = Watcher(weak, hostile, marker)
     for _ in range(20):
         weak("run", "--bundle", neighbour(hostile, watcher.pid, "/bin/true").path, weak.id(), check=False)
