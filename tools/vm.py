@@ -73,6 +73,8 @@ markers =
     root
     slow
     system
+    debian
+    guest
     leaks_allowed
 """
 

@@ -141,7 +141,7 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 
 def inside(path: str) -> str:
-    """A destination as it is compared here: absolute, without `.`, `..` and doubled slashes. Syntax only."""
+    """A destination as it is compared here: absolute, without `.`, `..` and doubled slashes."""
     return normpath("/" + path.lstrip("/"))
 
 
@@ -156,7 +156,7 @@ def is_bind(mount: Mount) -> bool:
 
 
 def paths_to_probe(spec: Spec) -> list[str]:
-    """The namespace paths to compare with the caller's own namespaces, for `HostFacts.ns_shared`."""
+    """The namespace paths to compare with the caller's own, for `HostFacts.ns_shared`."""
     return [path for ns in spec.get("linux", {}).get("namespaces", ()) if (path := ns.get("path"))]
 
 

@@ -1,4 +1,4 @@
-"""The mounts that every system container has, and the order in which all of them are made."""
+"""The mounts that every system container has, and the order of all of them."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def _optional(facts: HostFacts) -> list[str]:
 
 
 def _is_free(destination: str, taken: dict[str, Mount]) -> bool:
-    """Whether the spec mounts nothing there, nor above it: that would hide it, or lack a place for it.
+    """Whether the spec mounts nothing there, nor above it: that would hide it.
 
-    Mounts of the spec at `/`, `/lib` and the like do not count: they are the rootfs by another name.
+    Mounts at `/`, `/lib` and the like do not count: they are the rootfs by another name.
     """
     return not any(place == destination or (place.count("/") > 1 and is_below(destination, place)) for place in taken)
 
@@ -100,7 +100,7 @@ def _keep_data(base: Mount, given: Mount) -> None:
 
 def sort_mounts(spec: Spec, facts: HostFacts, traits: Traits) -> Spec:
     """Order: `/proc`, `/dev`, `/sys`, `/run` and what is in them, then the rest as given, binds last; but each after
-    what it lies below, links followed (`/var/run/x` is in `/run`), and after earlier ones at its place.
+    what it lies below (`/var/run/x` is in `/run`), and after earlier ones at its place.
     """
     by_place: dict[str, list[Mount]] = {}
     ranked = []
