@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import random
 import signal
 import subprocess
 import threading
@@ -119,20 +118,20 @@ def sleeping(runtime: Runtime) -> bool:
 @pytest.mark.parametrize("number", ENDING)
 def test_a_signal_at_any_moment(any_runtime: Runtime, bundle: Bundle, number: signal.Signals) -> None:
     """Either the launch is undone, or the container ran to its end; there is nothing in between."""
-    runtime, generator = any_runtime, random.Random(number)
+    runtime = any_runtime
     bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/true"}]}
     bundle.run("/bin/sleep", "0.1")
     begun = time.monotonic()
     runtime("run", "--bundle", bundle.path, runtime.id())
     took = time.monotonic() - begun
     codes = set()
-    for _ in range(12):
+    for moment in range(12):  # from the first one, which is before the end for sure
         name = runtime.id()
         launch = runtime.start_background("run", "--bundle", bundle.path, name)
         if number == signal.SIGINT:
             # The interpreter's own start is out of our hands, and may have words for it.
             wait_until(lambda: (runtime.root / name).exists() or launch.process.poll() is not None)  # noqa: B023
-        time.sleep(generator.random() * took * 1.2)
+        time.sleep(moment / 10 * took)
         launch.process.send_signal(number)
         result = launch.wait()
         # Negative: it was killed before it had begun to handle signals.
@@ -140,7 +139,7 @@ def test_a_signal_at_any_moment(any_runtime: Runtime, bundle: Bundle, number: si
         assert "Traceback" not in result.stderr, repr(result)
         codes.add(result.returncode)
         assert leaks.find(runtime) == []
-    assert len(codes) > 1
+    assert codes != {0}
 
 
 def test_a_killed_run_leaves_a_container_that_can_be_deleted(any_runtime: Runtime, bundle: Bundle) -> None:
