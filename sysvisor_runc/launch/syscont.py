@@ -12,6 +12,7 @@ from sysvisor_runc import log
 from sysvisor_runc.child import paths
 from sysvisor_runc.errors import LaunchError, SpecError, reason
 from sysvisor_runc.kernel import capability
+from sysvisor_runc.kernel.namespaces import in_initial_user
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.kernel.statfs import OVERLAYFS_SUPER_MAGIC, fstatfs
 from sysvisor_runc.launch.steps import reached
@@ -143,7 +144,8 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
             rootfs,
             _rootfs_facts(root),
             kernel=wanted.kernel_version(release),
-            capabilities=capget()[0],
+            # Limits and OOM scores the kernel judges in the initial user namespace, whatever we have in ours.
+            capabilities=capget()[0] if in_initial_user() else 0,
             cap_names=capability.NAMES[: capability.last_cap() + 1],
             container_uuid=container_uuid(request.container_id, _read("/etc/machine-id").strip()),
             oom_score_adj=_own_oom_score_adj(),
@@ -180,7 +182,7 @@ def _read(path: str) -> str:
 
 def _may_mknod() -> bool:
     """Whether mknod(2) makes devices that work: the kernel wants the capability in the initial user namespace."""
-    return bool(capget()[0] >> CAP_MKNOD & 1) and _read("/proc/self/uid_map").split() == ["0", "0", "4294967295"]
+    return bool(capget()[0] >> CAP_MKNOD & 1) and in_initial_user()
 
 
 def _own_oom_score_adj() -> int:

@@ -103,9 +103,10 @@ def _idmap(tree: Tree, fd: int, userns_fd: int) -> None:
     try:
         m.mount_setattr(fd, "", m.AT_EMPTY_PATH | recursive, attr_set=m.MOUNT_ATTR_IDMAP, userns_fd=userns_fd)
     except OSError as error:
+        chown = "chown it to the container's ids (--uid-shift chown)"
         hint = None
         if error.errno == 22:  # EINVAL
-            hint = (
-                "its file system does not support ID-mapped mounts; chown it to the container's ids (--uid-shift chown)"
-            )
+            hint = f"its file system does not support ID-mapped mounts; {chown}"
+        elif error.errno == 1:  # EPERM: mount_setattr(2) wants CAP_SYS_ADMIN where its super block was made
+            hint = f"its file system was mounted outside of the user namespace that this is; {chown}"
         raise LaunchError(f"{tree.where}: id-map {tree.path!r}: {reason(error)}", hint=hint) from error

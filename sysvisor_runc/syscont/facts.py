@@ -89,7 +89,7 @@ class HostFacts:
         rootfs: PathFacts,
         *,
         kernel: tuple[int, int],  # kernel_version(uname -r)
-        capabilities: int,  # effective set of the caller, a bit mask
+        capabilities: int,  # effective set of the caller in the initial user namespace, a bit mask
         cap_names: tuple[str, ...],  # all capabilities that this kernel has, by bit number
         container_uuid: str = "",  # interface.container_uuid(…)
         oom_score_adj: int = 0,  # the caller's own, -1000..1000

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -215,3 +216,48 @@ def test_keyrings_are_apart(runtime: Runtime, new_bundle: Callable[..., Bundle])
         seen = runtime("exec", mine, "cat", "/proc/keys").stdout
         assert f"_ses.{mine}" in seen
         assert f"_ses.{other}" not in seen
+
+
+# Its arguments are a program, which runs as root of a user namespace that has all ids, with a procfs of its own.
+ENTER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments):
+        sys.exit(f"{name}: {os.strerror(ctypes.get_errno())}")
+told, ready = os.pipe()
+waited, go = os.pipe()
+pid = os.fork()
+if pid == 0:
+    call("unshare", 0x10000000 | 0x20000 | 0x20000000)  # CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID
+    os.write(ready, b"x")
+    os.read(waited, 1)
+    child = os.fork()
+    if child == 0:
+        call("mount", b"proc", b"/proc", b"proc", 0, None)
+        os.execv(sys.argv[1], sys.argv[1:])
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os.read(told, 1)
+for kind in ("uid", "gid"):
+    with open(f"/proc/{pid}/{kind}_map", "w") as file:
+        file.write("0 0 4294967294")
+os.write(go, b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_in_the_user_namespace_of_somebody_else(runtime: Runtime, bundle: Bundle) -> None:
+    """Where the host is itself a container, what only the initial user namespace may is done without, or told."""
+
+    def run(*flags: str) -> "subprocess.CompletedProcess[str]":
+        argv = runtime.argv("run", *flags, "--bundle", bundle.path, runtime.id())
+        enter = ["/usr/bin/python3", "-SI", "-c", ENTER, *map(str, argv)]
+        return subprocess.run(enter, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+    bundle.sh("cat /proc/self/uid_map; stat -c %u /bin").save()
+    refused = run()
+    assert refused.returncode == 1
+    assert "mounted outside of the user namespace" in refused.stderr and "--uid-shift chown" in refused.stderr
+    done = run("--uid-shift", "chown")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == "0" and done.stdout.split()[2:] == ["65536", "0"]
