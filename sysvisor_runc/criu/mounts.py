@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from sysvisor_runc.kernel import file
+
 MASK = "/dev/null"
 
 
@@ -57,9 +59,8 @@ def mount_id(pid: int | str, fd: int) -> int:
 
 
 def read(path: str) -> str:
-    """A file of procfs. Raises OSError."""
-    with open(path, "rb", buffering=0) as file:
-        return os.fsdecode(file.readall())
+    """A file of procfs, as text. Raises OSError."""
+    return os.fsdecode(file.read(path))
 
 
 def within(path: str, top: str) -> bool:
