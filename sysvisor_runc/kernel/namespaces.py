@@ -6,6 +6,7 @@ EINVAL otherwise, and the child of `clone3` continues in this interpreter with o
 
 import os
 
+from sysvisor_runc.kernel.prctl import PR_GET_PDEATHSIG, PR_SET_PDEATHSIG, capget, capset, prctl
 from sysvisor_runc.kernel.syscall import address, buffer, syscall
 
 CLONE_NEWTIME = 0x00000080
@@ -51,12 +52,15 @@ def names(flags: int) -> str:
     return " ".join(name for flag, name in _NAMES if flags & flag)
 
 
-def clone3(flags: int, *, exit_signal: int = SIGCHLD, cgroup_fd: int | None = None) -> tuple[int, int]:
+def clone3(
+    flags: int, *, exit_signal: int = SIGCHLD, cgroup_fd: int | None = None, owner: int | None = None
+) -> tuple[int, int]:
     """Fork as clone3(2), Linux 5.3: return `(pid, pidfd)` in the parent and `(0, -1)` in the child.
 
     No Python fork hooks run. The child must end by execve or `os._exit`. `cgroup_fd` (with CLONE_INTO_CGROUP, Linux
-    5.7) is a cgroup v2 directory. struct clone_args is eleven u64: flags, pidfd, child_tid, parent_tid, exit_signal,
-    stack, stack_size, tls, set_tid, set_tid_size, cgroup.
+    5.7) is a cgroup v2 directory. `owner`, for root only, is the user whom the new user namespace belongs to, and whom
+    the kernel counts what is made in it against: the child's effective user. struct clone_args is eleven u64: flags,
+    pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup.
     """
     assert_single_threaded()
     pidfd = buffer(4)
@@ -66,10 +70,34 @@ def clone3(flags: int, *, exit_signal: int = SIGCHLD, cgroup_fd: int | None = No
         exit_signal = 0  # the kernel takes the caller's own
     fields = [flags | CLONE_PIDFD, address(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup_fd or 0]
     args = b"".join(n.to_bytes(8, "little") for n in fields)
-    pid = syscall("clone3", args, len(args))
+    if owner is None:
+        pid = syscall("clone3", args, len(args))
+    else:
+        pid = _clone3_as(owner, args)
     if pid == 0:
         return 0, -1
     return pid, int.from_bytes(bytes(pidfd), "little")
+
+
+def _clone3_as(user: int, args: bytes) -> int:
+    """clone3 with `user` as effective user id and all capabilities: a user namespace is the effective user's.
+
+    The real and the saved id stay, so that nobody who has that id in a container may signal or trace us meanwhile.
+    """
+    _, permitted, inheritable = capget()
+    signal = buffer(4)
+    prctl(PR_GET_PDEATHSIG, address(signal))
+    pid = -1
+    syscall("setresuid", -1, user, -1, operand=str(user))
+    try:
+        capset(permitted, permitted, inheritable)
+        pid = syscall("clone3", args, len(args))
+    finally:
+        if pid:
+            syscall("setresuid", -1, 0, -1, operand="0")  # with it all that is permitted is effective: capabilities(7)
+            # A change of ids forgets what the caller wants to happen to us when it dies, as containerd's shim does.
+            prctl(PR_SET_PDEATHSIG, int.from_bytes(bytes(signal), "little"))
+    return pid
 
 
 def unshare(flags: int) -> None:

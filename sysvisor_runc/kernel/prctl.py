@@ -3,6 +3,7 @@
 from sysvisor_runc.kernel.syscall import address, buffer, syscall
 
 PR_SET_PDEATHSIG = 1
+PR_GET_PDEATHSIG = 2
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8

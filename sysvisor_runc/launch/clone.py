@@ -32,7 +32,7 @@ def clone_child(plan: Plan, wiring: Wiring, cgroup_fd: int | None, close_in_chil
             from sysvisor_runc.launch.firststage import through_first_stage
 
             return through_first_stage(plan, wiring, cgroup_fd, lambda: _child(plan, wiring, close_in_child), host)
-        pid, pidfd = ns.clone3(plan.clone_flags, cgroup_fd=cgroup_fd)
+        pid, pidfd = ns.clone3(plan.clone_flags, cgroup_fd=cgroup_fd, owner=plan.owner)
     except OSError as error:
         raise LaunchError(f"unable to start container process: {error}", hint=_hint(error)) from error
     if pid == 0:

@@ -245,6 +245,7 @@ class Launch:
         facts.no_new_keyring = self.request.no_new_keyring
         facts.preserve_fds = self.request.preserve_fds
         facts.traits = self.traits
+        facts.own_id = None if self.subid is None else self.subid["uid"]
         facts.seccomp = self._seccomp()
         return facts
 

@@ -324,11 +324,15 @@ def _files() -> Iterator[Finding]:
 
 
 def _inotify() -> Iterator[Finding]:
-    """What a container uses counts against the owner of its user namespace as well (kernel/ucount.c)."""
+    """What a container uses counts against its own root, the owner of its user namespace (kernel/ucount.c)."""
     limit = _read("/proc/sys/fs/inotify/max_user_instances")
     few = limit.isdecimal() and int(limit) < _INOTIFY_FEW
-    fix = f"one container can use all of them: sysctl -w fs.inotify.max_user_instances={_INOTIFY_ENOUGH}" if few else ""
-    found = f"{limit or 'none told'} for a user and all containers of his"
+    fix = (
+        f"a container full of services wants more: sysctl -w fs.inotify.max_user_instances={_INOTIFY_ENOUGH}"
+        if few
+        else ""
+    )
+    found = f"{limit or 'none told'} for each system container, and for all others together"
     yield Finding("inotify instances", LIMITED if few else OK, found, fix)
 
 

@@ -72,7 +72,7 @@ def _first_stage(
                 wiring.pid_ns = fd
                 continue
             ns.setns(fd, flag, operand=path)
-        pid, _ = ns.clone3(plan.clone_flags | ns.CLONE_PARENT, cgroup_fd=cgroup_fd)
+        pid, _ = ns.clone3(plan.clone_flags | ns.CLONE_PARENT, cgroup_fd=cgroup_fd, owner=plan.owner)
         if pid == 0:
             os.close(write_end)
             become()

@@ -41,6 +41,7 @@ class Facts:
         cgroups: where the container's cgroups are, for its cgroup mounts.
         may_mknod: device nodes can be made (no user namespace of the container's or the caller's own).
         no_pivot, no_new_keyring, preserve_fds: flags of the command line.
+        own_id: the first user id of a range that this container alone has on the host; None without one.
         traits: what the conversion to a system container adds; None without.
         seccomp: the compiled filter.
     """
@@ -54,6 +55,7 @@ class Facts:
         "may_mknod",
         "no_new_keyring",
         "no_pivot",
+        "own_id",
         "preserve_fds",
         "seccomp",
         "traits",
@@ -69,6 +71,7 @@ class Facts:
         self.no_pivot = False
         self.no_new_keyring = False
         self.preserve_fds = 0
+        self.own_id: int | None = None
         self.traits: Traits | None = None
         self.seccomp: Filter | None = None
 
@@ -86,6 +89,8 @@ def build(spec: Spec, facts: Facts) -> Plan:
     rootfs = spec["root"]["path"]
     plan = Plan(child, rootfs if rootfs.startswith("/") else os.path.normpath(f"{facts.bundle}/{rootfs}"))
     _namespaces(plan, linux)
+    if plan.clone_flags & ns.CLONE_NEWUSER:
+        plan.owner = facts.own_id  # nobody outside has that id, and with it its owner's rights inside
     _rootfs(plan, spec, linux, facts)
     _process(plan, process, linux, facts)
     _hooks(plan, spec.get("hooks") or {})

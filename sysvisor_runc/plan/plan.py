@@ -40,6 +40,7 @@ class Plan:
     net_devices: host name to name in the container.
     network_sysctl: (name below /proc/sys, value) that the host sets in the network namespace that is joined.
     overlay: the root's tree where the host mounts its layers anew.
+    owner: whose the new user namespace is on the host; None leaves it to be the caller's.
     delegate: the container's root owns a cgroup below its limits: (uid, gid) on the host.
     """
 
@@ -59,6 +60,7 @@ class Plan:
         "oom_score_adj",
         "oom_score_adj_min",
         "overlay",
+        "owner",
         "rlimits",
         "rootfs",
         "scheduler",
@@ -72,6 +74,7 @@ class Plan:
         self.child = child
         self.rootfs = rootfs
         self.clone_flags = 0
+        self.owner: int | None = None
         self.join: list[tuple[int, str]] = []
         self.uid_mappings: list[IDMapping] = []
         self.gid_mappings: list[IDMapping] = []
@@ -103,6 +106,8 @@ class Plan:
             f"set {path.replace('/', '.')} = {value} in the network namespace" for path, value in self.network_sysctl
         ]
         host.append(f"clone3 with new namespaces: {names(self.clone_flags) or 'none'}")
+        if self.owner is not None:
+            host[-1] += f", owned by {self.owner}"
         made = self.clone_flags & CLONE_NEWUSER
         for kind, mappings in (("uid", self.uid_mappings), ("gid", self.gid_mappings)) if made else ():
             host += [f"map {kind} {m['containerID']} {m['hostID']} {m['size']}" for m in mappings]

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -232,6 +233,17 @@ static void linger(void)
 	pause();
 }
 
+/* All the inotify instances that the kernel gives to one user, held for good. */
+static void hoard(void)
+{
+	int made = 0;
+
+	while (inotify_init1(0) >= 0)
+		made++;
+	loot("hoarded %d\n", made);
+	pause();
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -245,6 +257,8 @@ int main(int argc, char **argv)
 		inject();
 	else if (!strcmp(mode, "linger"))
 		linger();
+	else if (!strcmp(mode, "hoard"))
+		hoard();
 	else if (!strcmp(mode, "scribble")) {
 		signal(SIGIO, SIG_IGN); /* leases are broken */
 		for (int i = 2; i < argc; i++)
