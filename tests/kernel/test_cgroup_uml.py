@@ -7,18 +7,19 @@ import pytest
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(420)]
 
+CGROUPS = ("kernel/test_cgroup.py", "kernel/test_cgroup_limits.py", "kernel/test_cgroup_delegation.py")
 # What speaks of cgroups by a command.
 OOM = "integration/test_events.py::test_an_out_of_memory_kill[plain]"
 USAGE = "integration/test_events.py::test_the_keys_are_runcs"
 
 
-@pytest.mark.guest("v1", "kernel/test_cgroup.py")
+@pytest.mark.guest("v1", *CGROUPS)
 def test_full_v1(said: Callable[[], str]) -> None:
     """Everything that holds on this machine's layout holds on plain v1."""
     assert " passed" in said()
 
 
-@pytest.mark.guest("v2", "kernel/test_cgroup.py", OOM, USAGE)
+@pytest.mark.guest("v2", *CGROUPS, OOM, USAGE)
 def test_pure_v2(said: Callable[[], str]) -> None:
     """Everything that holds on this machine's layout holds on pure v2 with controllers; `events` is as runc's there."""
     text = said()
