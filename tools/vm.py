@@ -29,12 +29,14 @@ from tools import debian_rootfs
 from tools.show import Waiting, heading
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
-# What user-mode-linux cannot show: saving and restoring, time namespaces, cpuset on cgroup v2, Debian's own AppArmor.
+# What user-mode-linux cannot show: saving and restoring, time namespaces, cpuset on cgroup v2, Debian's own AppArmor
+# and switch for user namespaces.
 SELECTION = (
     "tests/integration/test_namespaces.py",
     "tests/integration/test_apparmor.py",
     "tests/integration/test_cgroup_run.py::test_cpu",
     "tests/integration/test_update.py",
+    "tests/security/test_users_limits.py",
     "tests/integration/test_checkpoint.py",
     "tests/integration/test_checkpoint_live.py",
 )

@@ -3,7 +3,9 @@
 import os
 import pathlib
 import signal
+import socket
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -53,6 +55,45 @@ def test_a_connection_inside(plain_criu: Runtime, bundle: Bundle) -> None:
     flags = save_with_connections(plain_criu, name)
     plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, name)
     assert "ESTABLISHED" in plain_criu("exec", name, "netstat", "-tn").stdout
+
+
+@pytest.fixture
+def wire() -> Iterator[str]:
+    """The path of a network namespace with the address 198.51.100.2, wired to the host, which is 198.51.100.1 there."""
+    name = f"svt{os.getpid()}"
+    commands = (
+        f"netns add {name}",
+        f"link add {name} type veth peer name eth0 netns {name}",
+        f"address add 198.51.100.1/30 dev {name}",
+        f"link set {name} up",
+        f"-n {name} address add 198.51.100.2/30 dev eth0",
+        f"-n {name} link set eth0 up",
+    )
+    try:
+        for command in commands:
+            subprocess.run(["ip", *command.split()], check=True)
+        yield f"/run/netns/{name}"
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def test_a_connection_to_outside(plain_criu: Runtime, bundle: Bundle, wire: str) -> None:
+    """A peer outside sees its connection stand still while the container is away, and then go on where it was."""
+    next(entry for entry in bundle.linux["namespaces"] if entry["type"] == "network")["path"] = wire
+    bundle.sh("i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done | nc 198.51.100.1 4321")
+    name = plain_criu.id()
+    with socket.create_server(("198.51.100.1", 4321)) as server:
+        server.settimeout(30)
+        plain_criu("run", "--detach", "--bundle", bundle.path, name)
+        connection, _ = server.accept()
+    connection.settimeout(60)
+    with connection, connection.makefile() as lines:
+        seen = [int(lines.readline()) for _ in range(5)]
+        flags = save_with_connections(plain_criu, name)
+        assert name not in plain_criu.ids()
+        plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, name)
+        seen += [int(lines.readline()) for _ in range(200)]
+    assert seen == list(range(1, len(seen) + 1))
 
 
 @pytest.mark.parametrize("mode", ["full", "ignore"])

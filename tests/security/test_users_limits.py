@@ -100,6 +100,20 @@ def test_ids_that_others_may_have_own_nothing(runtime: Runtime, bundle: Bundle) 
     assert (owner(pid), os.stat(f"/proc/{pid}").st_uid) == (0, 300000)
 
 
+UNPRIVILEGED = pathlib.Path("/proc/sys/kernel/unprivileged_userns_clone")
+
+
+@pytest.mark.skipif(not UNPRIVILEGED.exists(), reason="not Debian's kernel; to force it: make test-vm")
+def test_where_only_root_makes_user_namespaces(runtime: Runtime, bundle: Bundle) -> None:
+    """Debian's switch that forbids them to others does not forbid them to a runtime that takes another's id for it."""
+    before = UNPRIVILEGED.read_text()
+    UNPRIVILEGED.write_text("0")
+    try:
+        assert runtime("run", "--bundle", bundle.sh("echo made").path, runtime.id()).stdout == "made\n"
+    finally:
+        UNPRIVILEGED.write_text(before)
+
+
 # Starts the runtime as containerd's shim does, says its pid, and waits.
 CALLER = """
 import ctypes, os, signal, sys
