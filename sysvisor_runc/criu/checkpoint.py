@@ -72,6 +72,8 @@ def checkpoint(record: Record, options: CheckpointOptions) -> None:
             if record["subid"] is not None:
                 _write(IDS, record["subid"], images)
         _dump(request, options)
+        if not (options.pre_dump or options.leave_running or options.tcp_established):
+            _unlock_network(record)
     finally:
         os.close(images)
         os.close(work)
@@ -134,6 +136,16 @@ def _add_namespaces(message: messages.Options, record: Record) -> None:
         if path and entry["type"] in _NAMESPACE_KEYS:
             kind, key = _NAMESPACE_KEYS[entry["type"]]
             message.external.append(f"{kind}[{os.stat(path).st_ino}]:{key}")
+
+
+def _unlock_network(record: Record) -> None:
+    """Open to others what criu has locked, unless it has saved connections: the kernel, which knows them no more, would
+    end them."""
+    for entry in (record["spec"].get("linux") or {}).get("namespaces") or ():
+        if entry["type"] == "network" and entry.get("path"):
+            from sysvisor_runc.criu.network import unlock
+
+            unlock(entry["path"])
 
 
 def _refuse(record: Record, options: CheckpointOptions) -> None:

@@ -158,6 +158,11 @@ class _Restore:
             session.close()
             raise explain(error, self.options.work, LOG) from error
         session.close()
+        given = dict(self.launch.plan.join).get(CLONE_NEWNET)
+        if given is not None:
+            from sysvisor_runc.criu.network import unlock
+
+            unlock(given)
 
     def _idmap(self) -> None:
         launch = self.launch

@@ -5,6 +5,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -94,6 +95,24 @@ def test_a_connection_to_outside(plain_criu: Runtime, bundle: Bundle, wire: str)
         plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, name)
         seen += [int(lines.readline()) for _ in range(200)]
     assert seen == list(range(1, len(seen) + 1))
+
+
+# A connection from the inside of the wire to its end here.
+CONNECT = "import socket; socket.create_connection(('198.51.100.1', 4321), timeout=5)"
+
+
+def test_a_given_network_stays_open(plain_criu: Runtime, bundle: Bundle, wire: str) -> None:
+    """Whoever shares the network namespace, as the containers of a pod do, goes on with it after a checkpoint."""
+    next(entry for entry in bundle.linux["namespaces"] if entry["type"] == "network")["path"] = wire
+    name = start_counter(plain_criu, bundle)
+    flags: Words = ["--image-path", images(plain_criu)]
+    connect = ["ip", "netns", "exec", wire.rpartition("/")[2], sys.executable, "-c", CONNECT]
+    with socket.create_server(("198.51.100.1", 4321)):
+        subprocess.run(connect, check=True)
+        plain_criu("checkpoint", *flags, name)
+        subprocess.run(connect, check=True)
+        plain_criu("restore", "--detach", *flags, "--bundle", bundle.path, name)
+        subprocess.run(connect, check=True)
 
 
 @pytest.mark.parametrize("mode", ["full", "ignore"])
