@@ -245,9 +245,21 @@ class Launch:
         facts.no_new_keyring = self.request.no_new_keyring
         facts.preserve_fds = self.request.preserve_fds
         facts.traits = self.traits
-        facts.own_id = None if self.subid is None else self.subid["uid"]
+        facts.own_id = self._own_id()
         facts.seccomp = self._seccomp()
         return facts
+
+    def _own_id(self) -> int | None:
+        """The host's id of the container's root, if nobody outside can have it: from our ranges or somebody's."""
+        if self.subid is not None:
+            return self.subid["uid"]
+        mappings = (self.spec.get("linux") or {}).get("uidMappings")
+        if not mappings or os.geteuid() != 0 or not in_initial_user():
+            return None
+        from sysvisor_runc.state.subid import is_subordinate
+
+        uid = on_host(mappings, 0)
+        return uid if uid and is_subordinate(uid) else None
 
     def _seccomp(self) -> Filter | None:
         profile = (self.spec.get("linux") or {}).get("seccomp")

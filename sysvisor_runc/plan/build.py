@@ -41,7 +41,7 @@ class Facts:
         cgroups: where the container's cgroups are, for its cgroup mounts.
         may_mknod: device nodes can be made (no user namespace of the container's or the caller's own).
         no_pivot, no_new_keyring, preserve_fds: flags of the command line.
-        own_id: the first user id of a range that this container alone has on the host; None without one.
+        own_id: the user on the host that the container's root is, if nobody outside can be that user; else None.
         traits: what the conversion to a system container adds; None without.
         seccomp: the compiled filter.
     """
@@ -90,7 +90,7 @@ def build(spec: Spec, facts: Facts) -> Plan:
     plan = Plan(child, rootfs if rootfs.startswith("/") else os.path.normpath(f"{facts.bundle}/{rootfs}"))
     _namespaces(plan, linux)
     if plan.clone_flags & ns.CLONE_NEWUSER:
-        plan.owner = facts.own_id  # nobody outside has that id, and with it its owner's rights inside
+        plan.owner = facts.own_id
     _rootfs(plan, spec, linux, facts)
     _process(plan, process, linux, facts)
     _hooks(plan, spec.get("hooks") or {})

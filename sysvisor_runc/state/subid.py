@@ -113,6 +113,15 @@ def ids_of_user(uid: int) -> tuple[int, int, int]:
     return found[0], found[1], SIZE - 1
 
 
+def is_subordinate(uid: int) -> bool:
+    """Whether /etc/subuid gives this id of the host to somebody and no user has it: outside of user namespaces it is
+    nobody's.
+    """
+    if not any(first <= uid < end for first, end in _entries(SUBUID, None) or ()):
+        return False
+    return all(line.split(":")[2:3] != [str(uid)] for line in _lines(PASSWD))
+
+
 def free(directory: str, subid: SubidRecord | None, *, registry: str = "") -> None:
     """Give back the range of the container in `directory`; without `subid`, whatever is recorded for it.
 

@@ -16,6 +16,7 @@ from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime, wait_until
 from tests.support.weakened import Weaken
 
+SUBUID, PASSWD = pathlib.Path("/etc/subuid"), pathlib.Path("/etc/passwd")
 LIMIT = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -86,18 +87,57 @@ def owner(pid: int) -> int:
         os.close(fd)
 
 
-def test_ids_that_others_may_have_own_nothing(runtime: Runtime, bundle: Bundle) -> None:
-    """Ids that the configuration names can be a login user's, who must not get an owner's rights: root owns them."""
-    bundle.run("/bin/sleep", "100")
-    allotted, given = runtime.id(), runtime.id()
-    runtime("run", "--detach", "--bundle", bundle.path, allotted)
-    pid = runtime.state(allotted)["pid"]
+@pytest.fixture
+def given() -> Iterator[int]:
+    """The first of some ids that /etc/subuid gives to somebody."""
+    before = SUBUID.read_text() if SUBUID.exists() else None
+    SUBUID.write_text(f"{before or ''}remapped:1500000000:65536\n")
+    yield 1500000000
+    if before is None:
+        SUBUID.unlink()
+    else:
+        SUBUID.write_text(before)
+
+
+def start_with(runtime: Runtime, bundle: Bundle, first: int | None) -> int:
+    """The pid of a container with ids from `first` on; None leaves that to the runtime."""
+    if first is not None:
+        mapping = [{"containerID": 0, "hostID": first, "size": 65536}]
+        bundle.linux.update(uidMappings=mapping, gidMappings=mapping)
+        if not any(entry["type"] == "user" for entry in bundle.linux["namespaces"]):
+            bundle.linux["namespaces"].append({"type": "user"})
+    name = runtime.id()
+    runtime("run", "--detach", "--bundle", bundle.run("/bin/sleep", "100").path, name)
+    pid: int = runtime.state(name)["pid"]
+    assert first in (None, os.stat(f"/proc/{pid}").st_uid)
+    return pid
+
+
+@pytest.mark.parametrize("kind", ["runtime", "plain_runtime"])
+def test_subordinate_ids_own(request: pytest.FixtureRequest, bundle: Bundle, given: int, kind: str) -> None:
+    """What an engine gives a container out of /etc/subuid, as Docker's userns-remap does, is nobody's outside."""
+    assert owner(start_with(request.getfixturevalue(kind), bundle, given)) == given
+
+
+@pytest.mark.parametrize("kind", ["runtime", "plain_runtime"])
+def test_ids_that_others_may_have_own_nothing(
+    request: pytest.FixtureRequest, bundle: Bundle, given: int, kind: str
+) -> None:
+    """Other ids can be a login user's, who must not get an owner's rights: root owns the user namespace."""
+    runtime: Runtime = request.getfixturevalue(kind)
+    assert owner(start_with(runtime, bundle, given + 65536)) == 0
+    users = PASSWD.read_text()
+    PASSWD.write_text(f"{users}svt:x:{given}:{given}::/:/bin/sh\n")
+    try:
+        assert owner(start_with(runtime, bundle, given)) == 0
+    finally:
+        PASSWD.write_text(users)
+
+
+def test_allotted_ids_own(runtime: Runtime, bundle: Bundle) -> None:
+    """So do those of the runtime's own ranges."""
+    pid = start_with(runtime, bundle, None)
     assert owner(pid) == os.stat(f"/proc/{pid}").st_uid != 0
-    mapping = [{"containerID": 0, "hostID": 300000, "size": 65536}]
-    bundle.linux.update(uidMappings=mapping, gidMappings=mapping)
-    runtime("run", "--detach", "--bundle", bundle.save().path, given)
-    pid = runtime.state(given)["pid"]
-    assert (owner(pid), os.stat(f"/proc/{pid}").st_uid) == (0, 300000)
 
 
 UNPRIVILEGED = pathlib.Path("/proc/sys/kernel/unprivileged_userns_clone")
