@@ -49,8 +49,15 @@ def start_again(
             return False  # somebody else has started it
         if supervision.stop_asked(entry):
             return False
-        _start(root, entry, record, load_request(entry), connect, move_devices)
+        try:
+            _start(root, entry, record, load_request(entry), connect, move_devices)
+        except _StopAsked:
+            return False
     return True
+
+
+class _StopAsked(Exception):
+    """Somebody has asked for the container's end while it was being started."""
 
 
 def _start(
@@ -75,6 +82,9 @@ def _start(
     with UndoStack() as undo:
         undo.push("record", lambda: entry.save(record))
         created = create(request, undo)
+        # Until the new init was on record a `kill` found nobody to send its signal to; from here on it finds that one.
+        if supervision.stop_asked(entry):
+            raise _StopAsked
         release(created)
         hand_over(root, entry.id, created.child.pidfd, created.console, must=True)
         undo.keep()

@@ -162,6 +162,25 @@ def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
     assert known(runtime, name)["restartCount"] == 0
 
 
+def test_kill_ends_a_container_that_is_being_started(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Killed while the next start is under way, when there is no init to get the signal, it does not come back."""
+    gate, reached = runtime.directory / "gate", runtime.directory / "reached"
+    bundle = new_bundle().sh("sleep 0.5; exit 1")
+    script = f"[ -e {gate} ] || exit 0; touch {reached}; while [ -e {gate} ]; do sleep 0.02; done"
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    name = run(runtime, bundle.save(), "--restart", "always")
+    gate.touch()
+    try:
+        wait_until(reached.exists, 20, "the next start")
+        runtime("kill", name, "KILL", check=False)
+    finally:
+        gate.unlink()
+    wait_idle(runtime)
+    assert runtime.state(name)["status"] == "stopped"
+    found = known(runtime, name)
+    assert (found["exitCode"], found["restartCount"], found["restarting"]) == (1, 0, False)
+
+
 def test_delete_ends_a_restarting_container(runtime: Runtime, new_bundle: NewBundle) -> None:
     """Deleted while it waits for its next start, it does not come back."""
     name = run(runtime, new_bundle("/bin/false"), "--restart", "always", "--restart-delay", "1s")
