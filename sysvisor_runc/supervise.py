@@ -2,14 +2,13 @@
 
     running  --Ended---------> waiting   a restart is due after the back-off
     running  --Ended---------> ended     how it ended is not known yet, and may decide
-    running  --Ended---------> over      no restart: the policy, or somebody asked for the end
+    running  --Ended---------> over      the policy wants no restart, or somebody asked for the end
     ended    --Told----------> waiting, over
     waiting  --Elapsed-------> starting, over if somebody has asked for the end meanwhile
     starting --Started-------> running
     starting --Elapsed-------> over      somebody has asked for the end meanwhile
     starting --Failed--------> waiting, over
-    any      --Started-------> running   somebody else has started it
-    any      --Removed-------> (forgotten)
+    any      --Started-------> running   somebody else has started it; Removed: it is forgotten
 
 The back-off is Docker's: the delay doubles with each restart up to a minute, and begins anew once the container has run
 for ten seconds; the count of restarts does not.
