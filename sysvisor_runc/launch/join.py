@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 
+from sysvisor_runc import log
 from sysvisor_runc.cgroup.exec_paths import join_paths
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.child import program, stage
@@ -159,11 +160,27 @@ class _Join:
         self.console = -1
         self.namespaces = _namespaces(record)
 
+    def _explain(self, cgroups: dict[str, str]) -> None:
+        if log.debugging():
+            for line in self.describe(cgroups):
+                log.debug(f"plan: {line}")
+
+    def describe(self, cgroups: dict[str, str]) -> list[str]:
+        """One line for each step, as those of a launch (`Plan.describe`)."""
+        host = [f"join cgroup {path}" for path in dict.fromkeys(cgroups.values())]
+        if self.plan.affinity:
+            host.append(f"run on CPUs {','.join(map(str, self.plan.affinity))}")
+        host += [f"rlimit {name} {soft} {hard}" for _, name, soft, hard in self.plan.rlimits]
+        if self.namespaces:
+            host.append(f"join namespaces of process {self.record['initPid']}: {ns.names(self.namespaces)}")
+        return [f"host: {line}" for line in host] + [f"child: {line}" for line in self.plan.describe()]
+
     def start(self, path: str) -> Joined:
         """Fork, wire, execute the last stage, and wait until the program runs."""
         cgroup = self.record["cgroup"]
         manager = Manager(cgroup["paths"], delegated=bool(cgroup["leaf"]))
         target = join_paths(manager, self.record["initPid"], self.joining.cgroups)
+        self._explain(target)
         tasks, cgroup_fd = _open_cgroups(manager, target, bool(self.joining.cgroups))
         slave = self._open_terminal()
         report, pids = os.pipe(), os.pipe()
