@@ -134,6 +134,35 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def test_health_is_the_daemons(daemon: FsDaemon) -> None:
+    """A daemon that does not answer is not well, whoever asks or watches gets to know, and it recovers."""
+    argv = [sys.executable, str(SOURCE / "tests/support/fs_client.py"), f"unix:{daemon.run_dir}/sysvisorfs.sock"]
+    with subprocess.Popen([*argv, "health"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+
+        def told() -> dict[str, Any]:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write("\n")
+            client.stdin.flush()
+            found: dict[str, Any] = json.loads(client.stdout.readline())
+            return found
+
+        try:
+            assert told()["checked"] == "SERVING"
+            pid = daemon.pid()
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                assert told()["checked"] == "NOT_SERVING"
+                wait_until(lambda: told()["watched"] == ["SERVING", "NOT_SERVING"], 20)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert told()["checked"] == "SERVING"
+            wait_until(lambda: told()["watched"][2:] == ["SERVING"], 20)
+            client.communicate("", timeout=30)
+        finally:
+            client.kill()
+
+
 def test_gateway_that_hangs(daemon: FsDaemon, caller: Caller) -> None:
     """Readers and launches do without it, and the daemon ends all the same."""
     pid = another(daemon, 0)
