@@ -19,6 +19,7 @@ from tests.support.bundle import Bundle
 from tests.support.fs_own import OwnDaemon
 from tests.support.runtime import SOURCE, Running, Runtime, wait_until
 from tests.support.supervised import alive, events, status
+from tests.support.weakened import weakened
 
 NewBundle = Callable[..., Bundle]
 
@@ -207,6 +208,24 @@ def test_same_id_in_two_state_roots(
     assert daemon.served() == [name]
     assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith("uptime")
     shutil.rmtree(other)
+
+
+def test_supervisor_without_grpc(
+    fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, workplace: pathlib.Path
+) -> None:
+    """A supervisor that can make no calls leaves them to the launch, which has the daemon's control socket."""
+    fs_runtime("run", "--bundle", new_bundle("/bin/true").path, fs_runtime.id())  # starts the daemon
+    edit = "    sys.path += ["
+    bare = weakened(fs_runtime, workplace, "aio/libraries.py", edit, f'    sys.modules["grpc"] = None\n{edit}')
+    names = [bare.id() for _ in range(2)]
+    for name in names:  # the first one starts the supervisor
+        result = bare("run", "--detach", "--bundle", new_bundle("/bin/sleep", "1000").path, name)
+        assert result.stderr == ""
+    assert status(bare)["running"] == 2
+    assert sorted(daemon.served()) == sorted(names)
+    for name in names:
+        bare("delete", "--force", name)
+    assert daemon.served() == []
 
 
 def test_stopped_supervisor(
