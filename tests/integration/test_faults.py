@@ -165,6 +165,19 @@ def test_a_failed_exec_leaves_no_process(any_runtime: Runtime, busy_bundle: Bund
     assert runtime("ps", "-f", "json", name).json == before
 
 
+def test_init_killed_before_its_start(any_runtime: Runtime, bundle: Bundle) -> None:
+    """A `run` whose init somebody kills before it is let go says so."""
+    runtime, name = any_runtime, any_runtime.id()
+    running = runtime.start_background("run", "--bundle", bundle.path, name, env=faulty("stop:start"))
+    os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+    runtime("kill", name, "KILL")
+    runtime.wait_status(name, "stopped")
+    running.process.send_signal(signal.SIGCONT)
+    result = running.wait()
+    assert result.returncode == 1
+    assert "its init was killed before it was started" in result.stderr
+
+
 @pytest.mark.parametrize("how", ["fail", "kill"])
 @pytest.mark.parametrize("command", ["delete", "delete --force", "run"])
 def test_an_interrupted_delete_can_be_repeated(

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -208,6 +209,26 @@ def test_same_id_in_two_state_roots(
     assert daemon.served() == [name]
     assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith("uptime")
     shutil.rmtree(other)
+
+
+def test_few_descriptors(
+    fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where descriptors run out, also those that come with the daemon's answer or to the child, it is told."""
+    monkeypatch.delenv("SYSVISOR_FS_TREE")  # as many files as there are
+    bundle = new_bundle("/bin/true")
+    fs_runtime("run", "--bundle", bundle.path, fs_runtime.id())  # starts the daemon
+    codes = set()
+    for number in [*range(10, 30, 5), *range(30, 60)]:
+
+        def lower(number: int = number) -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+
+        result = fs_runtime("run", "--bundle", bundle.path, fs_runtime.id(), check=False, preexec_fn=lower)
+        codes.add(result.returncode)
+        assert result.returncode == 0 or "too many open files" in result.stderr, (number, result)
+    assert codes == {0, 1}
+    assert daemon.served() == []
 
 
 def test_supervisor_without_grpc(
