@@ -100,7 +100,7 @@ class Control:
         if not packet:
             self._left(connection)
             return
-        answer, descriptors = self._answer(connection, b"" if flags & socket.MSG_TRUNC else packet)
+        answer, descriptors = self._answer(connection, packet, whole=not flags & socket.MSG_TRUNC)
         try:
             _send(connection, answer, descriptors)
         except OSError as error:  # gone, or one that asks and never reads
@@ -110,8 +110,10 @@ class Control:
             for fd in descriptors:
                 os.close(fd)
 
-    def _answer(self, connection: socket.socket, packet: bytes) -> Answer:
+    def _answer(self, connection: socket.socket, packet: bytes, *, whole: bool) -> Answer:
         try:
+            if not whole:
+                raise ValueError(f"a request of more than {PACKET_MAX} bytes")
             answer, descriptors = self._carry_out(connection, json.loads(packet))
         except _EXPECTED as error:
             code, problem = failure(error)

@@ -231,6 +231,18 @@ def test_few_descriptors(
     assert daemon.served() == []
 
 
+@pytest.mark.parametrize("count", [2000, 9000])
+def test_more_paths_than_a_request_holds(
+    fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, count: int
+) -> None:
+    """What is too long for the daemon, or for the kernel, is told at once, by what it is."""
+    bundle = new_bundle("/bin/true")
+    bundle.linux["maskedPaths"] = [f"/proc/{'x' * 40}{number}" for number in range(count)]
+    failed = fs_runtime.fails("run", "--bundle", bundle.save().path, fs_runtime.id())
+    assert "a request of more than 65536 bytes" in failed.stderr
+    assert daemon.served() == []
+
+
 def test_supervisor_without_grpc(
     fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, workplace: pathlib.Path
 ) -> None:
