@@ -12,7 +12,7 @@ from sysvisor_runc.launch import destroy
 from sysvisor_runc.launch.create import create
 from sysvisor_runc.launch.release import release
 from sysvisor_runc.launch.request import Again, Request
-from sysvisor_runc.launch.restartable import load_request
+from sysvisor_runc.launch.restartable import FS_VARIABLES, load_request
 from sysvisor_runc.launch.supervised import hand_over, program
 from sysvisor_runc.launch.undo import UndoStack
 from sysvisor_runc.state import supervision
@@ -38,7 +38,7 @@ def start_again(
 ) -> bool:
     """Start a container whose init, pid and start time `init`, has ended; False where that is not to be done any more.
 
-    It changes the calling process for good: standard streams, umask.
+    It changes the calling process for good: standard streams, umask, environment.
 
     Raises:
         SysvisorError: it could not be started; it is as stopped as it was.
@@ -79,6 +79,7 @@ def _start(
     request.move_devices = move_devices
     request.again = Again(entry, _current(stored["spec"], record), record)  # type: ignore[arg-type]  # as stored
     _open_stdio(stored.get("stdio"))
+    _set_environment(stored.get("fsEnvironment"))
     with UndoStack() as undo:
         undo.push("record", lambda: entry.save(record))
         created = create(request, undo)
@@ -124,6 +125,14 @@ def _current(spec: object, record: Record) -> object:
         else {key: value for key, value in now.items() if key != "devices"}
     )
     return {**spec, "linux": linux}
+
+
+def _set_environment(variables: object) -> None:
+    """The variables that led the first start to its sysvisor-fs: ours are the supervisor's, who has none or others."""
+    for name in [name for name in os.environ if name.startswith(FS_VARIABLES)]:
+        os.environ.pop(name)
+    for name, value in (variables if isinstance(variables, dict) else {}).items():
+        os.environ[name] = str(value)
 
 
 def _open_stdio(described: object) -> None:

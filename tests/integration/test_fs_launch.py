@@ -211,6 +211,18 @@ def test_same_id_in_two_state_roots(
     shutil.rmtree(other)
 
 
+def test_started_again_with_the_same_daemon(fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle) -> None:
+    """A supervisor, which has an environment of its own, starts a container again with the daemon that it had."""
+    bundle = new_bundle("/bin/sh", "-c", "[ -e /again ] || { touch /again; exit 1; }; exec sleep 1000")
+    name = fs_runtime.id()
+    fs_runtime("run", "--detach", "--restart", "on-failure", "--bundle", bundle.path, name)
+    wait_until(lambda: fs_runtime.state(name)["supervision"]["restartCount"] == 1, 20, "the next start")
+    fs_runtime.wait_status(name, "running")
+    assert daemon.served() == [name]
+    assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith(f"uptime {name} ")
+    fs_runtime("delete", "--force", name)
+
+
 def test_few_descriptors(
     fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
