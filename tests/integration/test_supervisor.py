@@ -4,6 +4,7 @@ import itertools
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -148,6 +149,21 @@ def test_a_restart_is_of_the_same_container(runtime: Runtime, new_bundle: NewBun
     pid = runtime.wait_status(name, "running")["pid"]
     assert pathlib.Path(f"/proc/{pid}/cgroup").read_text() == cgroups
     wait_until(lambda: b"sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), 20, "the program")
+
+
+def test_a_restart_has_the_limits_of_the_first_start(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """As many descriptors as whoever ran it had, whatever the supervisor allows itself."""
+    bundle = new_bundle().sh("ulimit -n >>/limits; sleep 0.2; exit 1")
+    bundle.process.pop("rlimits", None)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (321, hard))
+
+    name = run(runtime, bundle.save(), "--restart", "on-failure:1", preexec_fn=lower)
+    runtime("wait", name)
+    wait_idle(runtime)
+    assert (bundle.rootfs / "limits").read_text() == "321\n321\n"
 
 
 def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
