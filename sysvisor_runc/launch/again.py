@@ -10,6 +10,7 @@ import os
 
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.launch.create import create
+from sysvisor_runc.launch.inherited import take_on
 from sysvisor_runc.launch.release import release
 from sysvisor_runc.launch.request import Again, Request
 from sysvisor_runc.launch.restartable import FS_VARIABLES, load_request
@@ -38,7 +39,7 @@ def start_again(
 ) -> bool:
     """Start a container whose init, pid and start time `init`, has ended; False where that is not to be done any more.
 
-    It changes the calling process for good: standard streams, umask, environment, limit on open files.
+    It changes the calling process for good: standard streams, umask, environment, limits.
 
     Raises:
         SysvisorError: it could not be started; it is as stopped as it was.
@@ -80,7 +81,7 @@ def _start(
     request.again = Again(entry, _current(stored["spec"], record), record)  # type: ignore[arg-type]  # as stored
     _open_stdio(stored.get("stdio"))
     _set_environment(stored.get("fsEnvironment"))
-    _limit_descriptors(stored.get("openFiles"))
+    take_on(stored.get("inherited"))
     with UndoStack() as undo:
         undo.push("record", lambda: entry.save(record))
         created = create(request, undo)
@@ -134,15 +135,6 @@ def _set_environment(variables: object) -> None:
         os.environ.pop(name)
     for name, value in (variables if isinstance(variables, dict) else {}).items():
         os.environ[name] = str(value)
-
-
-def _limit_descriptors(soft: object) -> None:
-    """The container inherits what the first caller was allowed, not the supervisor, which allows itself all it can."""
-    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
-
-    _, hard = getrlimit(RLIMIT_NOFILE)
-    if isinstance(soft, int) and (hard == RLIM_INFINITY or 0 <= soft < hard):
-        setrlimit(RLIMIT_NOFILE, (soft, hard))
 
 
 def _open_stdio(described: object) -> None:

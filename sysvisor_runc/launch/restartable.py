@@ -86,9 +86,8 @@ def _name(pid: int) -> str:
 
 def store_request(created: Created, request: Request) -> None:
     """Store what a start needs, beside the record. Raises StateError."""
-    from resource import RLIMIT_NOFILE, getrlimit
-
     from sysvisor_runc.jsonlight import dumps
+    from sysvisor_runc.launch.inherited import seen
 
     value: dict[str, object] = {
         "spec": created.given,
@@ -98,7 +97,7 @@ def store_request(created: Created, request: Request) -> None:
         "rootless": request.rootless,
         "pidFile": os.path.abspath(request.pid_file) if request.pid_file else "",
         "stdio": [_described(fd) for fd in (0, 1, 2)],
-        "openFiles": getrlimit(RLIMIT_NOFILE)[0],
+        "inherited": seen(),
         "fsEnvironment": {name: value for name, value in os.environ.items() if name.startswith(FS_VARIABLES)},
     }
     try:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pexpect
 import pytest
 
+from sysvisor_runc.kernel.syscall import syscall
 from tests.support.bundle import Bundle
 from tests.support.loops import LOOPS, require
 from tests.support.runtime import Runtime, descriptors, supervisors, wait_until
@@ -151,19 +152,38 @@ def test_a_restart_is_of_the_same_container(runtime: Runtime, new_bundle: NewBun
     wait_until(lambda: b"sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), 20, "the program")
 
 
-def test_a_restart_has_the_limits_of_the_first_start(runtime: Runtime, new_bundle: NewBundle) -> None:
-    """As many descriptors as whoever ran it had, whatever the supervisor allows itself."""
-    bundle = new_bundle().sh("ulimit -n >>/limits; sleep 0.2; exit 1")
-    bundle.process.pop("rlimits", None)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+INHERITED = """
+cat /proc/self/oom_score_adj /proc/self/personality /proc/self/limits >>/seen
+nice >>/seen
+echo end >>/seen
+sleep 0.2; exit 1
+"""
+
+
+def test_a_restart_inherits_what_the_first_start_did(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Limits, priority and the like, whatever those of the command were that has started the supervisor."""
+
+    def another() -> None:
+        os.nice(7)
+        pathlib.Path("/proc/self/oom_score_adj").write_text("321")
+        resource.setrlimit(resource.RLIMIT_STACK, (4 << 20, hard))
+        syscall("personality", 0x40000)  # ADDR_NO_RANDOMIZE
 
     def lower() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (321, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (321, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    run(runtime, new_bundle("/bin/sleep", "1000"), preexec_fn=another)
+    status(runtime)
+    bundle = new_bundle().sh(INHERITED)
+    bundle.process.pop("rlimits", None)
     name = run(runtime, bundle.save(), "--restart", "on-failure:1", preexec_fn=lower)
+    wait_until(lambda: known(runtime, name)["restartCount"] == 1, 20, "the next start")
     runtime("wait", name)
-    wait_idle(runtime)
-    assert (bundle.rootfs / "limits").read_text() == "321\n321\n"
+    first, again, rest = (bundle.rootfs / "seen").read_text().split("end\n")
+    assert first == again
+    assert re.search(r"open files +321 ", first)
+    assert rest == ""
 
 
 def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
