@@ -341,6 +341,22 @@ def test_restarts_in_the_foreground(any_runtime: Runtime, new_bundle: NewBundle)
     assert running.wait().returncode == 143
 
 
+@pytest.mark.parametrize("command", [("kill",), ("kill", "KILL"), ("delete", "--force")])
+def test_others_end_what_restarts_in_the_foreground(
+    runtime: Runtime, new_bundle: NewBundle, command: tuple[str, ...]
+) -> None:
+    """Whoever kills or deletes a container does not want it again, whatever command starts it again."""
+    bundle = new_bundle().sh("trap 'exit 5' TERM; echo run; while true; do sleep 0.05; done")
+    name = runtime.id()
+    running = runtime.start_background("run", "--restart", "always", "--bundle", bundle.path, name)
+    wait_until(lambda: running.stdout == "run\n", 20)
+    verb, *rest = command
+    runtime(verb, *(rest if verb == "delete" else []), name, *(rest if verb == "kill" else []))
+    done = running.wait()
+    assert (done.returncode, done.stdout) == (5 if command == ("kill",) else 137, "run\n")
+    assert runtime.ids() == []
+
+
 # ---- terminals
 
 
