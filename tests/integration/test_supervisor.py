@@ -341,6 +341,21 @@ def test_restarts_in_the_foreground(any_runtime: Runtime, new_bundle: NewBundle)
     assert running.wait().returncode == 143
 
 
+def test_restarts_in_the_foreground_keep_nothing_open(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """However often it starts a container again, a command has no more open than the first time."""
+    bundle = new_bundle().sh("echo run; while [ ! -e /go ]; do sleep 0.02; done; rm /go; exit 1")
+    words = ("run", "--restart", "always", "--restart-delay", "10ms", "--bundle", bundle.path, runtime.id())
+    running = runtime.start_background(*words)
+    counts = []
+    for number in range(1, 6):
+        wait_until(lambda: running.stdout.count("run") == number, 30)  # noqa: B023  # called in this turn alone
+        # The pipes of the launch are closed a moment after its program runs.
+        wait_until(lambda: not any("pipe:" in one for one in descriptors(running.process.pid).values()), 30)
+        counts.append(len(descriptors(running.process.pid)))
+        (bundle.rootfs / "go").touch()
+    assert counts == [counts[0]] * 5
+
+
 @pytest.mark.parametrize("command", [("kill",), ("kill", "KILL"), ("delete", "--force")])
 def test_others_end_what_restarts_in_the_foreground(
     runtime: Runtime, new_bundle: NewBundle, command: tuple[str, ...]
