@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from sysvisor_fs.calls import Calls, failure
 from sysvisor_fs.contract import AlreadyRegistered, NotRegistered
-from sysvisor_fs.door import is_welcome
+from sysvisor_fs.door import Listening, is_welcome
 from sysvisor_runc import log
 from sysvisor_runc.contract.names import PACKET_MAX
 
@@ -59,7 +59,7 @@ class Control:
         metrics: Callable[[], str],
     ) -> None:
         self.calls = Calls(registry)
-        self._listener = listener
+        self._listener = Listening(listener, self._taken)
         self._connections: set[socket.socket] = set()
         self._ops: dict[str, Callable[[dict[str, object]], Answer]] = {
             "settle": lambda request: ({"gone": registry.settle(_text(request, "id"))}, []),
@@ -69,11 +69,10 @@ class Control:
             "metrics": lambda request: ({"metrics": metrics()}, []),
             "trees": lambda request: _trees(registry, request),
         }
-        asyncio.get_running_loop().add_reader(listener, self._accept)
+        self._listener.open()
 
     def close(self) -> None:
         """Stop listening and hang up on everybody. What they were holding is the successor's to know."""
-        asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         for connection in list(self._connections):
             self._hang_up(connection)
@@ -85,12 +84,7 @@ class Control:
         self._connections.add(connection)
         asyncio.get_running_loop().add_reader(connection, self._readable, connection)
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError as error:
-            log.debug(f"accept on the control socket: {error}")
-            return
+    def _taken(self, connection: socket.socket) -> None:
         if len(self._connections) >= _CONNECTIONS or not is_welcome(connection):
             connection.close()
             return
@@ -106,7 +100,7 @@ class Control:
         if not packet:
             self._left(connection)
             return
-        answer, descriptors = self._answer(connection, b"" if flags & socket.MSG_TRUNC else packet)
+        answer, descriptors = self._answer(connection, packet, whole=not flags & socket.MSG_TRUNC)
         try:
             _send(connection, answer, descriptors)
         except OSError as error:  # gone, or one that asks and never reads
@@ -116,8 +110,10 @@ class Control:
             for fd in descriptors:
                 os.close(fd)
 
-    def _answer(self, connection: socket.socket, packet: bytes) -> Answer:
+    def _answer(self, connection: socket.socket, packet: bytes, *, whole: bool) -> Answer:
         try:
+            if not whole:
+                raise ValueError(f"a request of more than {PACKET_MAX} bytes")
             answer, descriptors = self._carry_out(connection, json.loads(packet))
         except _EXPECTED as error:
             code, problem = failure(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -18,6 +19,7 @@ _BACKLOG = 128
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NO_COOKIE = 4, 20, 1, -1
 _TCP_ESTABLISHED = 1
 _SAY_AGAIN = 10.0  # seconds between two complaints about peers that were turned away
+_REST = 0.5  # seconds in which a descriptor may become free
 
 
 def listen(path: str, kind: int) -> socket.socket:
@@ -103,6 +105,51 @@ def owner_told(answer: bytes) -> int:
     return int(uid) if answer[17] == _TCP_ESTABLISHED and inode else -1
 
 
+class Listening:
+    """A listening socket, and what is done with each connection that comes in."""
+
+    def __init__(self, listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
+        """Shut at first. `take` owns what it is given."""
+        self._socket = listener
+        self._take = take
+        self._resting: asyncio.TimerHandle | None = None
+        self._said = -_SAY_AGAIN
+
+    def open(self) -> None:
+        """Take connections."""
+        self._resting = None
+        asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def shut(self) -> None:
+        """Take none for now: they wait in the kernel."""
+        if self._resting is not None:
+            self._resting.cancel()
+        asyncio.get_running_loop().remove_reader(self._socket)
+
+    def close(self) -> None:
+        """Take none any more."""
+        self.shut()
+        self._socket.close()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except OSError as error:
+            log.debug(f"accept: {error}")
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._rest(error)
+            return
+        self._take(connection)
+
+    def _rest(self, error: OSError) -> None:
+        """Shut for a moment: whoever waits and cannot be let in would have the loop spin, and readers wait for it."""
+        if (now := time.monotonic()) - self._said >= _SAY_AGAIN:
+            self._said = now
+            log.error(f"nobody can connect: {error.strerror}: raise the limit on open files, ulimit -n or LimitNOFILE=")
+        self.shut()
+        self._resting = asyncio.get_running_loop().call_later(_REST, self.open)
+
+
 class Door:
     """Takes connections, and leads those in whose peer is welcome.
 
@@ -111,7 +158,7 @@ class Door:
     """
 
     def __init__(self, listeners: list[socket.socket], lead: Callable[[socket.socket], None]) -> None:
-        self._listeners = listeners
+        self._listeners = [Listening(listener, self._taken) for listener in listeners]
         self._lead = lead
         self.refused = 0
         self._said = (0, -_SAY_AGAIN)  # how many of them, and when
@@ -120,25 +167,19 @@ class Door:
     def open(self) -> None:
         """Take connections."""
         for listener in self._listeners:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            listener.open()
 
     def shut(self) -> None:
         """Take none for now: they wait in the kernel."""
         for listener in self._listeners:
-            asyncio.get_running_loop().remove_reader(listener)
+            listener.shut()
 
     def close(self) -> None:
         """Take none any more."""
-        self.shut()
         for listener in self._listeners:
             listener.close()
 
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            connection, _ = listener.accept()
-        except OSError as error:
-            log.debug(f"accept: {error}")
-            return
+    def _taken(self, connection: socket.socket) -> None:
         if is_welcome(connection):
             self._lead(connection)
         else:

@@ -87,7 +87,11 @@ class Rotated:
 
     def write(self, data: bytes) -> None:
         """Append a message."""
-        fd = _open(self._path)
+        try:
+            fd = _open(self._path)
+        except OSError:  # no descriptor is left: where it was shall do
+            os.write(self._descriptor, data)
+            return
         try:
             if os.fstat(fd).st_size > LONGEST and _is_open_as(fd, self._path):  # the other one may have been quicker
                 os.rename(self._path, f"{self._path}.1")

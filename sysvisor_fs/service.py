@@ -55,7 +55,7 @@ async def serve(daemon: Daemon, address: str) -> Server:
     methods = _methods(daemon)
     for name in names.SERVICES:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
-    await _add_health(server)
+    _add_health(server, daemon)
     _add_reflection(server)
     try:
         server.add_insecure_port(address)
@@ -127,17 +127,14 @@ async def _asked(daemon: Daemon, request: Message, context: Context) -> Message:
     return answer
 
 
-async def _add_health(server: object) -> None:
-    """grpc.health.v1, where its package is installed: every name of the service is SERVING."""
+def _add_health(server: object, daemon: Daemon) -> None:
+    """grpc.health.v1, where its package is installed."""
+    from sysvisor_fs.health import add_health
+
     try:
-        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+        add_health(server, daemon.ask, ("", *names.SERVICES))
     except ImportError:
         log.debug("no gRPC health service: the package grpcio-health-checking is not installed")
-        return
-    servicer = health.aio.HealthServicer()
-    for name in ("", *names.SERVICES):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
 
 def _add_reflection(server: object) -> None:

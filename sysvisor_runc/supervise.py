@@ -2,13 +2,13 @@
 
     running  --Ended---------> waiting   a restart is due after the back-off
     running  --Ended---------> ended     how it ended is not known yet, and may decide
-    running  --Ended---------> over      no restart: the policy, or somebody asked for the end
+    running  --Ended---------> over      the policy wants no restart, or somebody asked for the end
     ended    --Told----------> waiting, over
     waiting  --Elapsed-------> starting, over if somebody has asked for the end meanwhile
     starting --Started-------> running
+    starting --Elapsed-------> over      somebody has asked for the end meanwhile
     starting --Failed--------> waiting, over
-    any      --Started-------> running   somebody else has started it
-    any      --Removed-------> (forgotten)
+    any      --Started-------> running   somebody else has started it; Removed: it is forgotten
 
 The back-off is Docker's: the delay doubles with each restart up to a minute, and begins anew once the container has run
 for ten seconds; the count of restarts does not.
@@ -153,7 +153,7 @@ def step(state: State, event: Event) -> Next:
     if isinstance(event, Told):
         return _settled(state, event.outcome, told=True) if state.phase == ENDED else (state, ())
     if isinstance(event, Elapsed):
-        return _elapsed(state, stopped=event.stopped) if state.phase == WAITING else (state, ())
+        return _elapsed(state, stopped=event.stopped)
     return _failed(state, event.why) if state.phase == STARTING else (state, ())
 
 
@@ -207,9 +207,9 @@ def _backed_off(state: State) -> State:
 
 
 def _elapsed(state: State, *, stopped: bool) -> Next:
-    if stopped:
+    if stopped and state.phase in (WAITING, STARTING):
         return state._replace(phase=OVER, stopped=True), (Note(), Forget())
-    return state._replace(phase=STARTING), (Launch(),)
+    return (state._replace(phase=STARTING), (Launch(),)) if state.phase == WAITING else (state, ())
 
 
 def _failed(state: State, why: str) -> Next:

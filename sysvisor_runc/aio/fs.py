@@ -227,7 +227,7 @@ class Caller:
             self._tell(str(request["id"]), "failed", error.message)
             return {"error": error.message, "code": 1, "status": error.code}
         except ImportError as error:
-            return {"error": f"{error.name} is not installed", "code": 1}
+            return {"error": f"{error.name} is not installed", "code": 1, "unable": True}
 
     async def _dispatch(self, request: Request) -> Answer:
         target, name, call = str(request["target"]), str(request["id"]), request.get("call")

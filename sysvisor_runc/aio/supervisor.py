@@ -174,11 +174,8 @@ class Supervisor:
         if supervision.is_of(known["exit"], record):
             self._resume(container, entry, known)
             return
-        again = container.init != init
         self._unwatch(container)
         container.init = init
-        if again or container.state.phase != RUNNING:
-            supervision.forget_stop(entry)
         self._feed(container, supervise.Started(_began(init[1])))
         if fresh:
             self.journal.publish("start", entry.id, {"pid": init[0]})
@@ -373,31 +370,28 @@ class Supervisor:
 
     def _elapsed(self, container: Container) -> None:
         container.timer = None
-        try:
-            with self._store.open(container.id) as entry:
-                stopped = supervision.stop_asked(entry)
-        except (SysvisorError, OSError):
-            self._feed(container, supervise.Removed())
-            return
-        self._feed(container, supervise.Elapsed(stopped))
+        stopped = self._stopped(container)
+        self._feed(container, supervise.Removed() if stopped is None else supervise.Elapsed(stopped))
 
     def _launched(self, container_id: str, error: str | None) -> None:
         """The launcher's answer. That a container runs again it has told us itself, when it was handed over."""
         container = self.containers.get(container_id)
         if container is None or container.state.phase != supervise.STARTING or error is None:
             return
-        if not error or not self._is_there(container_id):
-            self._feed(container, supervise.Removed())
+        stopped = self._stopped(container)
+        if not error or stopped is None:
+            self._feed(container, supervise.Elapsed(stopped=True) if stopped else supervise.Removed())
             return
         log.warning(f"start {container_id} again: {error}")
         self._feed(container, supervise.Failed(error))
 
-    def _is_there(self, container_id: str) -> bool:
+    def _stopped(self, container: Container) -> bool | None:
+        """Whether somebody has asked for its end; None where it is gone."""
         try:
-            self._store.open(container_id).close()
-        except SysvisorError:
-            return False
-        return True
+            with self._store.open(container.id) as entry:
+                return supervision.stop_asked(entry)
+        except (SysvisorError, OSError):
+            return None
 
     def _note(self, container: Container, outcome: Outcome | None) -> None:
         """Store what there is to be known; what cannot be stored is in the log and in the journal."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 
 from sysvisor_runc.cgroup.file import GONE, failure, read
+from sysvisor_runc.cgroup.kill import try_freeze
 from sysvisor_runc.cgroup.layout import LEAF_V1
 from sysvisor_runc.cgroup.tree import directories
+from sysvisor_runc.kernel import file
 from sysvisor_runc.kernel.file import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysvisor_runc.cgroup.kill import Freezable
     from sysvisor_runc.cgroup.settings import Setting
 
 # What the owner of a cgroup needs to make more below, and to move its processes there.
@@ -19,8 +22,8 @@ OWNED_V1 = (".", "cgroup.procs", "tasks")
 
 def give(directory: str, files: tuple[str, ...], uid: int, gid: int) -> None:
     """Make a user the owner of these files of a cgroup. Raises OSError."""
-    for file in files:
-        os.chown(f"{directory}/{file}", uid, gid, follow_symlinks=False)
+    for name in files:
+        os.chown(f"{directory}/{name}", uid, gid, follow_symlinks=False)
 
 
 def pass_on(path: str, step: Setting) -> None:
@@ -33,41 +36,78 @@ def pass_on(path: str, step: Setting) -> None:
     """
     try:
         if step.flat:
-            for index, directory in enumerate(_paths(path)):
+            for index, dirfd in enumerate(directories(path)):
                 if index:
-                    _write(directory, step)
-                    give(directory, OWNED_V1, 0, 0)
+                    # Before it is looked into: from then on nobody inside makes or removes anything there.
+                    _take(dirfd)
+                    _write(step, dirfd)
         else:
-            _write(f"{path}/{LEAF_V1}", step)
+            _write(step, None, f"{path}/{LEAF_V1}/{step.file}")
     except OSError as e:
         raise failure(f"pass {step.file} on below", path, e) from None
 
 
-def narrow_below(path: str, step: Setting) -> None:
-    """Write a v1 cpuset into everything below `path`, deepest first: a cpuset must contain its children's, so `path`
-    can only follow (cpusets.rst). Until then it has what it had as well, since the two may have nothing in common.
+def narrow_below(path: str, step: Setting, manager: Freezable) -> None:
+    """Write a v1 cpuset into `path` and all below, deepest first: a cpuset must contain its children's, so it can
+    only follow (cpusets.rst). Until then each has what it had as well: the two may have nothing in common.
+
+    The container is held still meanwhile, if it can be: it may write the cpusets below itself.
 
     Raises:
-        CgroupError: a cgroup refuses; `path` is as it was.
+        CgroupError: a cgroup refuses; `path` is as it was, if that can be.
     """
-    file = f"{path}/{step.file}"
-    before = read(file)
+    before = read(f"{path}/{step.file}")
+    held = not manager.frozen() and try_freeze(manager)
     try:
-        write(file, f"{before},{step.value}")
-        for directory in reversed(_paths(path)[1:]):
-            _write(directory, step)
+        for dirfd in directories(path):
+            _widen(step, dirfd)
+        for dirfd in directories(path, deepest_first=True):
+            if _value(step, dirfd):
+                _write(step, dirfd)
     except OSError as e:
-        write(file, before)
+        try:
+            write(f"{path}/{step.file}", before)
+        except OSError:
+            pass  # the first failure is the one to be told
         raise failure("narrow the cpusets below", path, e) from None
+    finally:
+        if held:
+            manager.thaw()
 
 
-def _paths(path: str) -> list[str]:
-    return [os.readlink(f"/proc/self/fd/{fd}") for fd in directories(path)]
+def _widen(step: Setting, dirfd: int) -> None:
+    """Add the CPUs or memory nodes to what a cpuset has; one that is empty holds nobody, and stays so."""
+    before = _value(step, dirfd)
+    if before:
+        try:
+            write(step.file, f"{before},{step.value}", dirfd)
+        except OSError as e:
+            if e.errno not in GONE:
+                raise
 
 
-def _write(directory: str, step: Setting) -> None:
+def _value(step: Setting, dirfd: int) -> str:
     try:
-        write(f"{directory}/{step.file}", step.value)
+        return file.read(step.file, dirfd).decode("ascii", "replace").strip()
+    except OSError as e:
+        if e.errno not in GONE:
+            raise
+        return ""
+
+
+def _take(dirfd: int) -> None:
+    """Make a cgroup the host's, which its owner may be about to remove."""
+    for name in OWNED_V1:
+        try:
+            os.chown(name, 0, 0, dir_fd=dirfd, follow_symlinks=False)
+        except OSError as e:
+            if e.errno not in GONE:
+                raise
+
+
+def _write(step: Setting, dirfd: int | None, path: str = "") -> None:
+    try:
+        write(path or step.file, step.value, dirfd)
     except OSError as e:
         if e.errno not in GONE:
             raise

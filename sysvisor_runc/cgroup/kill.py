@@ -37,7 +37,7 @@ def kill_all(manager: Freezable, path: str, signum: int) -> int:
         if _kill_v2(path):
             return count
     was_frozen = manager.frozen()
-    held = was_frozen or _try_freeze(manager)
+    held = was_frozen or try_freeze(manager)
     try:
         count = _signal_all(path, signum)
         if not held and signum == SIGKILL:
@@ -67,7 +67,8 @@ def _kill_v2(path: str) -> bool:
     return True
 
 
-def _try_freeze(manager: Freezable) -> bool:
+def try_freeze(manager: Freezable) -> bool:
+    """Hold all processes still; False where they cannot be."""
     try:
         manager.freeze()
     except CgroupError:

@@ -248,7 +248,7 @@ class Manager:
             if e.errno == errno.EBUSY and step.controller == "cpuset" and not last:
                 from sysvisor_runc.cgroup.below import narrow_below
 
-                narrow_below(path, step)
+                narrow_below(path, step, self)
                 return self._write(path, step, last=True)
             from sysvisor_runc.cgroup.refusal import refused
 

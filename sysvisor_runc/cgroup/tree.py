@@ -26,17 +26,23 @@ _LONGEST_WAIT = 0.1
 _PATIENCE = 3.0
 
 
-def directories(path: str) -> Iterator[int]:
+def directories(path: str, *, deepest_first: bool = False) -> Iterator[int]:
     """Yield a directory fd of `path` and of every cgroup below, parents first; each is closed on the way on.
+
+    What is below one is looked up after it was yielded. With `deepest_first` each comes after all that is below it.
 
     Only two fds are open at a time whatever the depth. Raises OSError where `path` itself cannot be opened.
     """
     fd = os.open(path, _DIRECTORY)
-    levels = [_children(fd)]
+    levels: list[list[str]] = []
     try:
-        yield fd
+        if not deepest_first:
+            yield fd
+        levels.append(_children(fd))
         while levels:
             if not levels[-1]:
+                if deepest_first:
+                    yield fd
                 levels.pop()
                 if levels:
                     fd = _step(fd, "..")
@@ -47,8 +53,9 @@ def directories(path: str) -> Iterator[int]:
                 if e.errno in GONE:
                     continue
                 raise
+            if not deepest_first:
+                yield fd
             levels.append(_children(fd))
-            yield fd
     except OSError as e:
         if e.errno not in GONE:  # a cgroup removed under our feet takes the way back with it
             raise

@@ -43,13 +43,15 @@ def receive(fd: int, trees: dict[int, int]) -> tuple[list[int], int]:
     """The files to join and the leaf's or -1; trees are added to `trees`. All close-on-exec (unix(7)).
 
     Raises:
-        OSError: the host is gone.
+        OSError: the host is gone, or we can have no more descriptors.
     """
     link = end(fd)
-    text, ancillary, _, _ = link.recvmsg(_TEXT_MAX, _socket.CMSG_SPACE(4 * _RIGHTS_MAX), _socket.MSG_CMSG_CLOEXEC)
+    text, ancillary, flags, _ = link.recvmsg(_TEXT_MAX, _socket.CMSG_SPACE(4 * _RIGHTS_MAX), _socket.MSG_CMSG_CLOEXEC)
     link.close()
     if not text:
         raise BrokenPipeError(32, "the command that launches the container is gone")
+    if flags & _socket.MSG_CTRUNC:
+        raise OSError(24, "too many open files")  # EMFILE
     opened = [int.from_bytes(data[at : at + 4], "little") for _, _, data in ancillary for at in range(0, len(data), 4)]
     joins, leaves, *numbers = map(int, text.split())
     trees.update(zip(numbers, opened[joins + leaves :], strict=True))

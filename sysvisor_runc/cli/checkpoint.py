@@ -8,6 +8,7 @@ from sysvisor_runc.criu.checkpoint import CheckpointOptions, checkpoint
 from sysvisor_runc.criu.options import add_empty
 from sysvisor_runc.errors import StateError, UsageError
 from sysvisor_runc.launch import destroy
+from sysvisor_runc.launch.interrupt import hold_back
 from sysvisor_runc.state.observe import observe
 from sysvisor_runc.state.store import Store
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def run(options: Options) -> int:
     """Save it; afterwards it is gone, unless it shall run on."""
     wanted = _wanted(options)
+    hold_back()
     with Store(options.globals.root).open(options.args[0]) as entry, entry.lock():
         record = entry.load()
         status = observe(entry, record)

@@ -47,14 +47,16 @@ def run(options: Options) -> int:
 
 
 def _note_stop(entry: Entry) -> None:
-    """Who ends a container does not want it to be started again. A name, so that only who needs it loads the module."""
-    try:
-        os.stat("supervision.json", dir_fd=entry.dirfd, follow_symlinks=False)
-    except OSError:
-        return
-    from sysvisor_runc.state.supervision import ask_stop
+    """Who ends a container does not want it to be started again. Names, so that only who needs it loads the module."""
+    for name in ("supervision.json", "persists"):
+        try:
+            os.stat(name, dir_fd=entry.dirfd, follow_symlinks=False)
+        except OSError:
+            continue
+        from sysvisor_runc.state.supervision import ask_stop
 
-    ask_stop(entry)
+        ask_stop(entry)
+        return
 
 
 def parse_signal(text: str) -> int:

@@ -62,14 +62,21 @@ def run(options: Options) -> int:
 
 
 def _run_once(request: Request, options: Options) -> tuple[int, bool]:
-    """One of several runs in the foreground: the exit code, and whether somebody has asked us for the end."""
+    """One of several runs in the foreground: the exit code, and whether somebody has asked for the end."""
+    from sysvisor_runc.state import supervision
+
     with UndoStack() as undo:
         created = create(request, undo)
+        try:
+            supervision.will_persist(created.entry)
+        except OSError as error:
+            raise created.entry.unwritable(error) from error
         proxy = request.service.listen(created.entry, created.record) if request.service else None
         code = _attended(created, options, undo, proxy)
-    _clean_up(created, options)
+    asked = created.child.asked or supervision.stop_asked(created.entry)
+    deleted = not _clean_up(created, options)
     created.entry.close()
-    return code, created.child.asked
+    return code, asked or deleted
 
 
 def _is_supervised(options: Options) -> bool:
@@ -148,10 +155,12 @@ def _attended(created: Created, options: Options, undo: UndoStack, proxy: Proxy 
     return _ENDS.get(code, code) if "initKind" in created.record else code
 
 
-def _clean_up(created: Created, options: Options) -> None:
+def _clean_up(created: Created, options: Options) -> bool:
+    """Delete the container; False where somebody else has."""
     try:
         with created.entry.lock():
             destroy.destroy(created.entry, created.record, connect, serve_fs_agent=serve_fs_agent)
     except NoSuchContainer:
-        return  # `delete --force` was faster
+        return False  # `delete --force` was faster
     publish(options, "delete", {"force": False})
+    return True

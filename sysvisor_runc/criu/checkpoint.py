@@ -13,6 +13,7 @@ from sysvisor_runc.criu.session import CriuError, Session, require_features, ver
 from sysvisor_runc.criu.streams import streams
 from sysvisor_runc.errors import SysvisorError, reason
 from sysvisor_runc.jsonlight import dumps
+from sysvisor_runc.launch.interrupt import Interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def checkpoint(record: Record, options: CheckpointOptions) -> None:
 
     Raises:
         CriuError: criu refuses; the container runs on.
+        Interrupted: a signal came first; the container runs on.
         SysvisorError: a directory or descriptor cannot be used.
     """
     version(options.program)
@@ -86,16 +88,26 @@ def _dump(request: messages.Request, options: CheckpointOptions) -> None:
             os.close(options.status_fd)
             options.status_fd = -1
 
-    session = Session(options.program)
+    # Ctrl-C at a terminal is for us alone: criu would leave the container frozen. One that serves lazy pages has
+    # ended the container, and is to be ended so.
+    session = Session(options.program, prepare=int if options.lazy_pages else _leave_process_group)
     try:
         with KeptOptions():
-            session.call(request, notified)
+            try:
+                session.call(request, notified)
+            except Interrupted:
+                session.close()
+                raise
     except CriuError as error:
         session.close()
         raise explain(error, options.work, LOG) from error
     # A criu that has pre-dumped waits for the next round, and takes the end of the conversation for a failure.
     if session.close() and not options.pre_dump:
         raise explain(CriuError("criu failed"), options.work, LOG)
+
+
+def _leave_process_group() -> None:
+    os.setpgid(0, 0)
 
 
 def _message(record: Record, options: CheckpointOptions, images_fd: int, work_fd: int) -> messages.Options:

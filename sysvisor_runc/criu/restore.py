@@ -26,6 +26,7 @@ from sysvisor_runc.launch import trees
 from sysvisor_runc.launch.child import Child
 from sysvisor_runc.launch.create import Launch
 from sysvisor_runc.launch.ids import on_host
+from sysvisor_runc.launch.interrupt import Interrupted
 from sysvisor_runc.launch.stdio import give_stdio
 
 TYPE_CHECKING = False
@@ -153,7 +154,11 @@ class _Restore:
             os.close(fd)
         try:
             with KeptOptions():
-                session.call(request, self._notified, self._is_alive)
+                try:
+                    session.call(request, self._notified, self._is_alive)
+                except Interrupted:
+                    session.close()
+                    raise
         except CriuError as error:
             session.close()
             raise explain(error, self.options.work, LOG) from error

@@ -13,6 +13,7 @@ from sysvisor_runc.criu.rpc import criu_pb2 as messages
 from sysvisor_runc.errors import SysvisorError
 from sysvisor_runc.kernel.namespaces import clone3
 from sysvisor_runc.kernel.signals import reset_signals
+from sysvisor_runc.launch.interrupt import wait_readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Session:
         pid: of the criu process; a restored init is its sibling.
     """
 
+    __slots__ = ("_link", "_pidfd", "pid")
+
     def __init__(
         self,
         program: str,
@@ -61,10 +64,9 @@ class Session:
         path = find(program)
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         self._link = ours
-        self.pid, pidfd = clone3(0, cgroup_fd=cgroup_fd)
+        self.pid, self._pidfd = clone3(0, cgroup_fd=cgroup_fd)
         if self.pid == 0:
             _become(path, theirs.fileno(), descriptors, prepare)
-        os.close(pidfd)
         theirs.close()
 
     def call(
@@ -80,6 +82,7 @@ class Session:
 
         Raises:
             CriuError: it failed, or criu is gone.
+            Interrupted: a signal came, where those are held back.
         """
         self._send(request)
         while True:
@@ -102,22 +105,18 @@ class Session:
             raise CriuError("criu has ended unexpectedly") from None
 
     def _receive(self, alive: Callable[[], bool]) -> tuple[messages.Answer, list[int]]:
-        self._link.settimeout(_LOOK_SECONDS)
+        while not wait_readable(self._link.fileno(), _LOOK_SECONDS):
+            if not alive():
+                os.kill(self.pid, _SIGKILL)
+                raise CriuError("criu has lost the container that it was restoring")
         data = b""
         control: list[tuple[int, int, bytes]] = []
-        while True:
-            try:
-                data, control, _, _ = self._link.recvmsg(
-                    _MESSAGE_MAX, _socket.CMSG_SPACE(_FDS_MAX * 4), _socket.MSG_CMSG_CLOEXEC
-                )
-            except TimeoutError:
-                if alive():
-                    continue
-                os.kill(self.pid, _SIGKILL)
-                raise CriuError("criu has lost the container that it was restoring") from None
-            except ConnectionResetError:
-                pass
-            break
+        try:
+            data, control, _, _ = self._link.recvmsg(
+                _MESSAGE_MAX, _socket.CMSG_SPACE(_FDS_MAX * 4), _socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:
+            pass
         if not data:
             raise CriuError("criu has ended unexpectedly")
         fds = [
@@ -129,8 +128,19 @@ class Session:
         return messages.Answer.FromString(data), fds
 
     def close(self) -> int:
-        """End the conversation; criu's exit code, 0 too where somebody else has reaped it."""
+        """End the conversation; criu's exit code, 0 too where somebody else has reaped it.
+
+        A criu that is not done fails at its next step: it lets a container that it was saving run on, and ends one that
+        it was restoring.
+
+        Raises:
+            Interrupted: a signal came first; it is not waited for any more.
+        """
         self._link.close()
+        try:
+            wait_readable(self._pidfd)
+        finally:
+            os.close(self._pidfd)
         try:
             return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         except ChildProcessError:

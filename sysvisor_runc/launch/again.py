@@ -10,9 +10,10 @@ import os
 
 from sysvisor_runc.launch import destroy
 from sysvisor_runc.launch.create import create
+from sysvisor_runc.launch.inherited import take_on
 from sysvisor_runc.launch.release import release
 from sysvisor_runc.launch.request import Again, Request
-from sysvisor_runc.launch.restartable import load_request
+from sysvisor_runc.launch.restartable import FS_VARIABLES, load_request
 from sysvisor_runc.launch.supervised import hand_over, program
 from sysvisor_runc.launch.undo import UndoStack
 from sysvisor_runc.state import supervision
@@ -38,7 +39,7 @@ def start_again(
 ) -> bool:
     """Start a container whose init, pid and start time `init`, has ended; False where that is not to be done any more.
 
-    It changes the calling process for good: standard streams, umask.
+    It changes the calling process for good: standard streams, umask, environment, limits.
 
     Raises:
         SysvisorError: it could not be started; it is as stopped as it was.
@@ -49,8 +50,15 @@ def start_again(
             return False  # somebody else has started it
         if supervision.stop_asked(entry):
             return False
-        _start(root, entry, record, load_request(entry), connect, move_devices)
+        try:
+            _start(root, entry, record, load_request(entry), connect, move_devices)
+        except _StopAsked:
+            return False
     return True
+
+
+class _StopAsked(Exception):
+    """Somebody has asked for the container's end while it was being started."""
 
 
 def _start(
@@ -72,9 +80,14 @@ def _start(
     request.move_devices = move_devices
     request.again = Again(entry, _current(stored["spec"], record), record)  # type: ignore[arg-type]  # as stored
     _open_stdio(stored.get("stdio"))
+    _set_environment(stored.get("fsEnvironment"))
+    take_on(stored.get("inherited"))
     with UndoStack() as undo:
         undo.push("record", lambda: entry.save(record))
         created = create(request, undo)
+        # Until the new init was on record a `kill` found nobody to send its signal to; from here on it finds that one.
+        if supervision.stop_asked(entry):
+            raise _StopAsked
         release(created)
         hand_over(root, entry.id, created.child.pidfd, created.console, must=True)
         undo.keep()
@@ -114,6 +127,14 @@ def _current(spec: object, record: Record) -> object:
         else {key: value for key, value in now.items() if key != "devices"}
     )
     return {**spec, "linux": linux}
+
+
+def _set_environment(variables: object) -> None:
+    """The variables that led the first start to its sysvisor-fs: ours are the supervisor's, who has none or others."""
+    for name in [name for name in os.environ if name.startswith(FS_VARIABLES)]:
+        os.environ.pop(name)
+    for name, value in (variables if isinstance(variables, dict) else {}).items():
+        os.environ[name] = str(value)
 
 
 def _open_stdio(described: object) -> None:

@@ -17,6 +17,7 @@ _PATIENCE = int(names.DEADLINE).to_bytes(8, "little") + bytes(8)  # struct timev
 _ANSWER_MAX = 1 << 20
 _FDS_MAX = 253  # SCM_MAX_FD
 _TICK = 0.01
+_EMSGSIZE = 90
 
 
 class NoAnswer(LaunchError):
@@ -54,13 +55,18 @@ class Connection:
         self._link.close()
 
     def send(self, request: dict[str, object]) -> None:
-        """Ask; that nobody is there comes out when the answer is waited for."""
+        """Ask; that nobody is there comes out when the answer is waited for.
+
+        Raises:
+            LaunchError: the kernel takes no packet of that size.
+        """
         from sysvisor_runc.jsonlight import dumps
 
         try:
             self._link.send(dumps(request).encode(), _socket.MSG_NOSIGNAL)
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno == _EMSGSIZE:
+                raise failure(f"a request of more than {names.PACKET_MAX} bytes") from error
 
     def receive(self) -> tuple[dict[str, object], list[int]]:
         """The next answer, a failure being {"error": TEXT, "code": STATUS}, and its descriptors, the caller's to close.

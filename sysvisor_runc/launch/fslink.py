@@ -6,7 +6,8 @@ which no namespace can be joined and no child can be cloned: the agent is forked
 loads gRPC while the launch goes on, and ends with it.
 
 Supervisor and agent speak lines of JSON over a stream: {"op": "fs", "call": NAME, …} and {"ok": true, …} or
-{"error": TEXT}. A supervisor that does not answer (it was stopped, or starves) is given up for one of the others.
+{"error": TEXT}. A supervisor that does not answer (it was stopped, or starves), or says that it is `unable` (it has no
+gRPC), is given up for one of the others.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _DAEMONS = 3  # that may end with the same request
 _GONE = "whoever makes its calls has ended unexpectedly"
+
+
+class Unable(NoAnswer):
+    """Whoever makes the calls is there and can make none: nothing of what was asked for has been done."""
 
 
 class Link:
@@ -116,7 +121,7 @@ class Link:
         if caller is not self._callers[-1]:
             self._callers.append(caller)
         for request in self._waiting:
-            caller.write(request, again=True)
+            caller.write(request, again=not isinstance(problem, Unable))
 
     def call(self, request: Request) -> Answer:
         """The answer to a request, once those before it are answered, whatever they were. Raises as `receive`."""
@@ -197,7 +202,16 @@ class _Supervisor(_Stream):
     def write(self, request: Request, *, again: bool) -> None:
         super().write({**request, "until": time.monotonic() + DEADLINE}, again=again)
 
+    def read(self) -> Answer:
+        answer = super().read()
+        if answer.get("unable"):
+            raise Unable(str(answer.get("error")))
+        return answer
+
     def replaced(self, problem: NoAnswer) -> Caller:
+        if isinstance(problem, Unable):
+            log.debug(f"the supervisor cannot make the calls: {problem.message}; done without it")
+            return self._instead()
         if problem.ended:
             text = "the supervisor, which makes its calls, has ended"
         else:

@@ -8,10 +8,13 @@ CVE-2019-5736), with a user namespace or without.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
+from sysvisor_runc import log
 from sysvisor_runc.cgroup.exec_paths import join_paths
+from sysvisor_runc.cgroup.file import GONE
 from sysvisor_runc.cgroup.manager import Manager
 from sysvisor_runc.child import program, stage
 from sysvisor_runc.child.channel import Channel, pair
@@ -139,6 +142,17 @@ def _open_cgroups(manager: Manager, target: dict[str, str], chosen: bool) -> tup
         raise _not_added(error.message, hint) from error
 
 
+def _clone(cgroup_fd: int | None) -> tuple[int, int]:
+    try:
+        return ns.clone3(0, cgroup_fd=cgroup_fd)
+    except OSError as error:
+        if error.errno == errno.EBUSY:  # it passes controllers down and may hold no process (cgroups(7))
+            raise _not_added(reason(error), "name a cgroup below it with --cgroup") from error
+        if error.errno in GONE:
+            raise _not_added("the cgroup has been removed", "the container has ended") from error
+        raise
+
+
 def _not_added(why: str, hint: str | None = None) -> LaunchError:
     return LaunchError(f"error adding pid {os.getpid()} to cgroups: {why}", hint=hint, exit_code=255)
 
@@ -159,11 +173,27 @@ class _Join:
         self.console = -1
         self.namespaces = _namespaces(record)
 
+    def _explain(self, cgroups: dict[str, str]) -> None:
+        if log.debugging():
+            for line in self.describe(cgroups):
+                log.debug(f"plan: {line}")
+
+    def describe(self, cgroups: dict[str, str]) -> list[str]:
+        """One line for each step, as those of a launch (`Plan.describe`)."""
+        host = [f"join cgroup {path}" for path in dict.fromkeys(cgroups.values())]
+        if self.plan.affinity:
+            host.append(f"run on CPUs {','.join(map(str, self.plan.affinity))}")
+        host += [f"rlimit {name} {soft} {hard}" for _, name, soft, hard in self.plan.rlimits]
+        if self.namespaces:
+            host.append(f"join namespaces of process {self.record['initPid']}: {ns.names(self.namespaces)}")
+        return [f"host: {line}" for line in host] + [f"child: {line}" for line in self.plan.describe()]
+
     def start(self, path: str) -> Joined:
         """Fork, wire, execute the last stage, and wait until the program runs."""
         cgroup = self.record["cgroup"]
         manager = Manager(cgroup["paths"], delegated=bool(cgroup["leaf"]))
         target = join_paths(manager, self.record["initPid"], self.joining.cgroups)
+        self._explain(target)
         tasks, cgroup_fd = _open_cgroups(manager, target, bool(self.joining.cgroups))
         slave = self._open_terminal()
         report, pids = os.pipe(), os.pipe()
@@ -173,12 +203,7 @@ class _Join:
         reached("exec-clone")
         if self.joining.affinity:
             os.sched_setaffinity(0, self.joining.affinity)  # for the command too: it has little left to do
-        try:
-            first, pidfd = ns.clone3(0, cgroup_fd=cgroup_fd)
-        except OSError as error:
-            if error.errno != 16:  # EBUSY: it passes controllers down and may hold no process (cgroups(7))
-                raise
-            raise _not_added(reason(error), "name a cgroup below it with --cgroup") from error
+        first, pidfd = _clone(cgroup_fd)
         if first == 0:
             self._become_stage(path, tasks, slave, report[1], pids[1], inner)
         for fd in (*tasks, slave, report[1], pids[1], inner.read_fd, inner.write_fd, pidfd, cgroup_fd):

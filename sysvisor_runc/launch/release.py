@@ -30,7 +30,10 @@ def release(created: Created) -> None:
 
         identity = created.plan.child.process.identity
         run_start_hooks(found, created.record, created.child.pidfd, identity, created.plan.seccomp)
-    os.write(created.start, START)
+    try:
+        os.write(created.start, START)
+    except BrokenPipeError:
+        raise LaunchError("unable to start container process: its init was killed before it was started") from None
     os.close(created.start)
     os.set_blocking(created.report, True)
     wait_readable(created.report)  # startContainer hooks may take their time

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sysvisor_runc.state.store import Entry
 
 FILE = "again.json"
+# What leads a launch to its sysvisor-fs.
+FS_VARIABLES = "SYSVISOR_FS_"
 _FILE_MAX = 64 << 20
 
 
@@ -85,6 +87,7 @@ def _name(pid: int) -> str:
 def store_request(created: Created, request: Request) -> None:
     """Store what a start needs, beside the record. Raises StateError."""
     from sysvisor_runc.jsonlight import dumps
+    from sysvisor_runc.launch.inherited import seen
 
     value: dict[str, object] = {
         "spec": created.given,
@@ -94,6 +97,8 @@ def store_request(created: Created, request: Request) -> None:
         "rootless": request.rootless,
         "pidFile": os.path.abspath(request.pid_file) if request.pid_file else "",
         "stdio": [_described(fd) for fd in (0, 1, 2)],
+        "inherited": seen(),
+        "fsEnvironment": {name: value for name, value in os.environ.items() if name.startswith(FS_VARIABLES)},
     }
     try:
         supervision.write(created.entry, FILE, dumps(value).encode("utf-8", "surrogateescape"))

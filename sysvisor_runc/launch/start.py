@@ -6,6 +6,7 @@ import errno
 import os
 import select
 
+from sysvisor_runc import log
 from sysvisor_runc.errors import LaunchError, StateError, reason
 from sysvisor_runc.kernel.pidfd import pidfd_send_signal
 from sysvisor_runc.launch.interrupt import check, descriptor
@@ -49,13 +50,23 @@ def start(entry: Entry, record: Record) -> None:
 
         refresh_both(record)
     reached("started")
-    os.unlink(Entry.FIFO, dir_fd=entry.dirfd)
-    record["status"] = "running"
-    entry.save(record)
+    _note_started(entry, record)
     entry.unlock()
     reached("poststart")
     if declared.get("poststart"):
         _poststart(record, declared)
+
+
+def _note_started(entry: Entry, record: Record) -> None:
+    """Failing would be a lie: the program runs, as everybody sees without this (`state.observe`)."""
+    record["status"] = "running"
+    try:
+        os.unlink(Entry.FIFO, dir_fd=entry.dirfd)
+        entry.save(record)
+    except StateError as error:
+        log.warning(error.message)
+    except OSError as error:
+        log.warning(entry.unwritable(error).message)
 
 
 def _run_start_hooks(entry: Entry, record: Record, declared: Hooks) -> None:

@@ -76,9 +76,9 @@ class ConsoleLog:
             if self._size and self._size + len(piece) > self._bound:
                 self._put_aside()
             if self._fd < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
                 self._fd = os.open(FILE, flags, 0o600, dir_fd=self._dirfd)
-                self._size = os.fstat(self._fd).st_size
+                self._size = _cut_off(self._fd)
             written = os.write(self._fd, piece)
             if written < len(piece):
                 os.ftruncate(self._fd, self._size)
@@ -98,6 +98,19 @@ class ConsoleLog:
         os.close(self._fd)
         self._fd = -1
         self._size = 0
+
+
+def _cut_off(fd: int) -> int:
+    """Cut off a piece that a crash has cut short, behind which nothing could be read; the size that is left."""
+    size, end = os.fstat(fd).st_size, 0
+    while len(head := os.pread(fd, _HEAD, end)) == _HEAD:
+        length = int.from_bytes(head[16:], "little")
+        if not 0 < length <= _PIECE_MAX or end + _HEAD + length > size:
+            break
+        end += _HEAD + length
+    if end < size:
+        os.ftruncate(fd, end)
+    return end
 
 
 def read(dirfd: int) -> Iterator[tuple[int, int, bytes]]:

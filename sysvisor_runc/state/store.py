@@ -390,6 +390,8 @@ class Entry:
             return
         except OSError as error:
             raise StateError(f"cannot remove the state of container {self.id!r} in {self.path!r}: {reason(error)}")
+        finally:
+            self._store.close()  # one that is run again and again has a store each time
 
     def _try_remove(self) -> bool:
         """Whether the directory is gone; False where it was not empty any more. Raises OSError."""

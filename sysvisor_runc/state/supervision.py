@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 FILE = "supervision.json"
 # Somebody has asked for the end: `kill`, before it sends the signal.
 STOP_ASKED = "stop-asked"
+# The command that runs it in the foreground starts it again, and wants to know of that.
+PERSISTS = "persists"
 ANNOTATION = "org.sysvisor.restart"
 POLICIES = ("no", "on-failure", "always", "unless-stopped")
 _RETRIES_MAX = 1 << 31
@@ -144,14 +146,18 @@ def write(entry: Entry, name: str, data: bytes) -> None:
 
 
 def ask_stop(entry: Entry) -> None:
-    """Note that somebody wants the container to end, before it does; nothing where nobody supervises it."""
-    if not exists(entry):
+    """Note that somebody wants the container to end, before it does; nothing where nobody starts it again."""
+    if not (exists(entry) or _there(entry, PERSISTS)):
         return
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        os.close(os.open(STOP_ASKED, flags, 0o600, dir_fd=entry.dirfd))
+        _touch(entry, STOP_ASKED)
     except OSError:
         pass  # no room: the container may be started once more than it should
+
+
+def will_persist(entry: Entry) -> None:
+    """Have it noted, too, for a container that its command starts again. Raises OSError."""
+    _touch(entry, PERSISTS)
 
 
 def exists(entry: Entry) -> bool:
@@ -199,6 +205,11 @@ def _uptime(ticks: int) -> float:
     """How long a process has run: its start is counted since boot, suspended or not, as /proc/uptime is."""
     with open("/proc/uptime", encoding="ascii") as file:
         return max(0.0, float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _touch(entry: Entry, name: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(name, flags, 0o600, dir_fd=entry.dirfd))
 
 
 def _there(entry: Entry, name: str) -> bool:

@@ -8,6 +8,7 @@ import importlib.util
 import marshal
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -203,3 +204,22 @@ def test_run_with_sysvisor_fs_stays_small(who: str, served: Loaded) -> None:
     sizes = {module: pyc_size(module) for module in served[who]}
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:10]
     assert sum(sizes.values()) <= SERVED_BUDGET, f"{sum(sizes.values())} bytes; the largest: {largest}"
+
+
+# Interrupts itself when the first module is imported that is not built in.
+INTERRUPTED = """
+import sys, _signal, posix
+class Interrupt:
+    def find_spec(name, path=None, target=None):
+        if name not in sys.builtin_module_names:
+            posix.kill(posix.getpid(), _signal.SIGINT)
+sys.meta_path.insert(0, Interrupt)
+exec(compile(sys.stdin.read(), "entry", "exec"))
+"""
+
+
+def test_an_interrupt_leaves_no_traceback() -> None:
+    """From before the entry script imports anything, which is most of its time, Ctrl-C ends it without a word."""
+    script = (SOURCE / "bin/sysvisor-runc").read_text()
+    done = subprocess.run([PYTHON, "-SI", "-c", INTERRUPTED], input=script, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -1,15 +1,19 @@
 """Checkpoint and restore: what ran goes on where it was, in plain containers and in system containers."""
 
+import json
 import os
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from sysvisor_runc.state.observe import is_frozen
 from tests.support import criu
 from tests.support.bundle import Bundle
 from tests.support.criu import COUNTER, count, counts_on, images, start_counter
@@ -114,6 +118,39 @@ def test_it_may_run_on(any_criu: Runtime, bundle: Bundle) -> None:
     (bundle.rootfs / "go").touch()
     said = bundle.rootfs / "said"
     wait_until(lambda: said.exists() and said.read_text() == "kept\n", 20, "what it kept")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(any_criu: Runtime, bundle: Bundle, number: signal.Signals) -> None:
+    """Ctrl-C, which a whole process group gets, ends a checkpoint and not the container: it is not left frozen."""
+    name = start_counter(any_criu, bundle)
+    # Many, so that criu has something to do while it holds them still.
+    any_criu("exec", name, "sh", "-c", "for i in $(seq 150); do sleep 1000 & done")
+    record = json.loads((any_criu.root / name / "state.json").read_text())
+    saving = any_criu.start_background("checkpoint", "--image-path", images(any_criu), name, start_new_session=True)
+    deadline = time.monotonic() + 20
+    while not is_frozen(record):
+        assert time.monotonic() < deadline, saving.wait()
+    os.killpg(saving.process.pid, number)
+    assert saving.wait().returncode == 128 + number
+    assert any_criu.state(name)["status"] == "running"
+    counts_on(bundle, count(bundle))
+
+
+def test_restore_interrupted(any_criu: Runtime, bundle: Bundle) -> None:
+    """A restore is ended by a signal while criu is at work, leaves nothing, and can be made again."""
+    name = start_counter(any_criu, bundle)
+    any_criu("checkpoint", "--image-path", images(any_criu), name)
+    words: Words = ["restore", "--detach", "--image-path", images(any_criu), "--bundle", bundle.path, name]
+    restoring = any_criu.start_background(*words)
+    wait_until((images(any_criu) / "restore.log").exists, 20, "criu")
+    restoring.process.terminate()
+    result = restoring.wait()
+    assert result.returncode in (0, 128 + signal.SIGTERM), result
+    if result.returncode:
+        assert any_criu.ids() == []
+        any_criu(*words)
+    counts_on(bundle, count(bundle))
 
 
 def test_pre_dump(plain_criu: Runtime, bundle: Bundle) -> None:

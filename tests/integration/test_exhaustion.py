@@ -51,6 +51,31 @@ def test_few_descriptors(any_runtime: Runtime, bundle: Bundle, number: int) -> N
         check_told(runtime(*verb, check=False, preexec_fn=lower), "too many open files")
 
 
+@pytest.fixture
+def small_root(any_runtime: Runtime) -> Iterator[pathlib.Path]:
+    """A file that takes all the room in the state root, once it is written."""
+    any_runtime.root.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700,size=256k", "tmpfs", any_runtime.root], check=True)
+    yield any_runtime.root / "@filler"
+    any_runtime.clean()
+    subprocess.run(["umount", any_runtime.root], check=True)
+
+
+def test_started_with_a_full_disk(any_runtime: Runtime, bundle: Bundle, small_root: pathlib.Path) -> None:
+    """Once the program runs, that this cannot be written down does not make its start a failure."""
+    runtime, name = any_runtime, any_runtime.id()
+    told = runtime.directory / "told"
+    bundle.config["hooks"] = {"poststart": [{"path": "/bin/touch", "args": ["touch", str(told)]}]}
+    runtime("create", "--bundle", bundle.run("/bin/sleep", "1000").path, name)
+    with small_root.open("wb") as file, pytest.raises(OSError, match="No space"):
+        file.write(bytes(1 << 20))
+    result = runtime("start", name)
+    assert "warning: cannot write the state" in result.stderr
+    assert runtime.state(name)["status"] == "running"
+    assert told.exists()
+    runtime("delete", "--force", name)
+
+
 @pytest.mark.parametrize("megabytes", [24, 28, 32, 40, 60])
 def test_little_address_space(any_runtime: Runtime, bundle: Bundle, megabytes: int) -> None:
     """Out of memory, wherever it happens."""

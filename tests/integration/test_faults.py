@@ -155,6 +155,20 @@ def test_a_failed_or_killed_exec(any_runtime: Runtime, busy_bundle: Bundle, step
     check_deletable(runtime, name, step)
 
 
+def test_an_exec_whose_container_goes(any_runtime: Runtime, bundle: Bundle) -> None:
+    """One whose container is deleted just before it joins says that it is."""
+    runtime, name = any_runtime, any_runtime.id()
+    runtime("run", "-d", "--bundle", bundle.run("/bin/sleep", "1000").path, name)
+    joining = runtime.start_background("exec", name, "/bin/true", env=faulty("stop:exec-clone"))
+    os.waitid(os.P_PID, joining.process.pid, os.WSTOPPED | os.WNOWAIT)
+    runtime("delete", "--force", name)
+    joining.process.send_signal(signal.SIGCONT)
+    result = joining.wait()
+    assert result.returncode == 255
+    assert "the container has ended" in result.stderr or "unable to start container process" in result.stderr
+    assert "unexpected failure" not in result.stderr
+
+
 def test_a_failed_exec_leaves_no_process(any_runtime: Runtime, busy_bundle: Bundle) -> None:
     """Not either where the program runs already when the command finds that it cannot tell its pid."""
     runtime, name = any_runtime, any_runtime.id()
@@ -163,6 +177,19 @@ def test_a_failed_exec_leaves_no_process(any_runtime: Runtime, busy_bundle: Bund
     runtime.fails("exec", "--pid-file", "/nonexistent/pid", name, "/bin/sleep", "1000")
     runtime.fails("exec", "--pidfd-socket", "/nonexistent/socket", name, "/bin/sleep", "1000")
     assert runtime("ps", "-f", "json", name).json == before
+
+
+def test_init_killed_before_its_start(any_runtime: Runtime, bundle: Bundle) -> None:
+    """A `run` whose init somebody kills before it is let go says so."""
+    runtime, name = any_runtime, any_runtime.id()
+    running = runtime.start_background("run", "--bundle", bundle.path, name, env=faulty("stop:start"))
+    os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+    runtime("kill", name, "KILL")
+    runtime.wait_status(name, "stopped")
+    running.process.send_signal(signal.SIGCONT)
+    result = running.wait()
+    assert result.returncode == 1
+    assert "its init was killed before it was started" in result.stderr
 
 
 @pytest.mark.parametrize("how", ["fail", "kill"])

@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,6 +107,60 @@ def test_killed_under_calls(daemon: FsDaemon, caller: Caller) -> None:
     os.close(tree)
     assert caller.end() == ""
     assert [one["id"] for one in daemon.status()["containers"]] == ["read"]
+
+
+def test_out_of_descriptors(daemon: FsDaemon) -> None:
+    """Peers that cannot be let in wait without the daemon turning in circles, and are answered once they can be."""
+    pid = daemon.pid()
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    limit = len(os.listdir(f"/proc/{pid}/fd")) + 4
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    with contextlib.ExitStack() as peers:
+        waiting = [peers.enter_context(daemon.connect()) for _ in range(12)]
+        wait_until(lambda: "nobody can connect: too many open files" in daemon.log().lower(), 10, "a complaint")
+        began, used = time.monotonic(), cpu_seconds(pid)
+        wait_until(lambda: time.monotonic() - began > 1, 10)
+        assert cpu_seconds(pid) - used < 0.5
+        assert daemon.log().count("nobody can connect") == 1
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        for peer in waiting:
+            peer.send(b'{"op": "served"}')
+            assert json.loads(peer.recv(4096)) == {"ok": True, "ids": []}
+
+
+def cpu_seconds(pid: int) -> float:
+    """How long a process has run (proc_pid_stat(5), fields 14 and 15)."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_health_is_the_daemons(daemon: FsDaemon) -> None:
+    """A daemon that does not answer is not well, whoever asks or watches gets to know, and it recovers."""
+    argv = [sys.executable, str(SOURCE / "tests/support/fs_client.py"), f"unix:{daemon.run_dir}/sysvisorfs.sock"]
+    with subprocess.Popen([*argv, "health"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+
+        def told() -> dict[str, Any]:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write("\n")
+            client.stdin.flush()
+            found: dict[str, Any] = json.loads(client.stdout.readline())
+            return found
+
+        try:
+            assert told()["checked"] == "SERVING"
+            pid = daemon.pid()
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                assert told()["checked"] == "NOT_SERVING"
+                wait_until(lambda: told()["watched"] == ["SERVING", "NOT_SERVING"], 20)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert told()["checked"] == "SERVING"
+            wait_until(lambda: told()["watched"][2:] == ["SERVING"], 20)
+            client.communicate("", timeout=30)
+        finally:
+            client.kill()
 
 
 def test_gateway_that_hangs(daemon: FsDaemon, caller: Caller) -> None:

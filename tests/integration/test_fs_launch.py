@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.support.bundle import Bundle
 from tests.support.fs_own import OwnDaemon
 from tests.support.runtime import SOURCE, Running, Runtime, wait_until
 from tests.support.supervised import alive, events, status
+from tests.support.weakened import weakened
 
 NewBundle = Callable[..., Bundle]
 
@@ -207,6 +209,68 @@ def test_same_id_in_two_state_roots(
     assert daemon.served() == [name]
     assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith("uptime")
     shutil.rmtree(other)
+
+
+def test_started_again_with_the_same_daemon(fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle) -> None:
+    """A supervisor, which has an environment of its own, starts a container again with the daemon that it had."""
+    bundle = new_bundle("/bin/sh", "-c", "[ -e /again ] || { touch /again; exit 1; }; exec sleep 1000")
+    name = fs_runtime.id()
+    fs_runtime("run", "--detach", "--restart", "on-failure", "--bundle", bundle.path, name)
+    wait_until(lambda: fs_runtime.state(name)["supervision"]["restartCount"] == 1, 20, "the next start")
+    fs_runtime.wait_status(name, "running")
+    assert daemon.served() == [name]
+    assert fs_runtime("exec", name, "/bin/cat", "/proc/uptime").stdout.startswith(f"uptime {name} ")
+    fs_runtime("delete", "--force", name)
+
+
+def test_few_descriptors(
+    fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where descriptors run out, also those that come with the daemon's answer or to the child, it is told."""
+    monkeypatch.delenv("SYSVISOR_FS_TREE")  # as many files as there are
+    bundle = new_bundle("/bin/true")
+    fs_runtime("run", "--bundle", bundle.path, fs_runtime.id())  # starts the daemon
+    codes = set()
+    for number in [*range(10, 30, 5), *range(30, 60)]:
+
+        def lower(number: int = number) -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+
+        result = fs_runtime("run", "--bundle", bundle.path, fs_runtime.id(), check=False, preexec_fn=lower)
+        codes.add(result.returncode)
+        assert result.returncode == 0 or "too many open files" in result.stderr, (number, result)
+    assert codes == {0, 1}
+    assert daemon.served() == []
+
+
+@pytest.mark.parametrize("count", [2000, 9000])
+def test_more_paths_than_a_request_holds(
+    fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, count: int
+) -> None:
+    """What is too long for the daemon, or for the kernel, is told at once, by what it is."""
+    bundle = new_bundle("/bin/true")
+    bundle.linux["maskedPaths"] = [f"/proc/{'x' * 40}{number}" for number in range(count)]
+    failed = fs_runtime.fails("run", "--bundle", bundle.save().path, fs_runtime.id())
+    assert "a request of more than 65536 bytes" in failed.stderr
+    assert daemon.served() == []
+
+
+def test_supervisor_without_grpc(
+    fs_runtime: Runtime, daemon: OwnDaemon, new_bundle: NewBundle, workplace: pathlib.Path
+) -> None:
+    """A supervisor that can make no calls leaves them to the launch, which has the daemon's control socket."""
+    fs_runtime("run", "--bundle", new_bundle("/bin/true").path, fs_runtime.id())  # starts the daemon
+    edit = "    sys.path += ["
+    bare = weakened(fs_runtime, workplace, "aio/libraries.py", edit, f'    sys.modules["grpc"] = None\n{edit}')
+    names = [bare.id() for _ in range(2)]
+    for name in names:  # the first one starts the supervisor
+        result = bare("run", "--detach", "--bundle", new_bundle("/bin/sleep", "1000").path, name)
+        assert result.stderr == ""
+    assert status(bare)["running"] == 2
+    assert sorted(daemon.served()) == sorted(names)
+    for name in names:
+        bare("delete", "--force", name)
+    assert daemon.served() == []
 
 
 def test_stopped_supervisor(

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 from collections.abc import Callable
 
@@ -179,3 +180,15 @@ def test_debug_prints_the_plan(either: Runtime, bundle: Bundle) -> None:
     result = either("--debug", "run", "--bundle", bundle.path, either.id())
     assert "plan: host: clone3 with new namespaces:" in result.stderr
     assert "plan: child: execve /bin/true" in result.stderr
+
+
+def test_debug_prints_the_plan_of_exec(either: Runtime, bundle: Bundle) -> None:
+    """`--debug exec` says what it joins, and what the process does inside."""
+    name = either.id()
+    either("run", "--detach", "--bundle", bundle.run("/bin/sleep", "1000").path, name)
+    result = either("--debug", "exec", "--user", "7:8", name, "/bin/true")
+    assert f"plan: host: join namespaces of process {either.state(name)['pid']}: " in result.stderr
+    assert re.search(rf"plan: host: join cgroup .*{name}", result.stderr)
+    assert "plan: child: become 7:8" in result.stderr
+    assert "plan: child: execve /bin/true" in result.stderr
+    assert "plan:" not in either("exec", name, "/bin/true").stderr

@@ -4,6 +4,7 @@ import itertools
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable
 import pexpect
 import pytest
 
+from sysvisor_runc.kernel.syscall import syscall
 from tests.support.bundle import Bundle
 from tests.support.loops import LOOPS, require
 from tests.support.runtime import Runtime, descriptors, supervisors, wait_until
@@ -150,6 +152,40 @@ def test_a_restart_is_of_the_same_container(runtime: Runtime, new_bundle: NewBun
     wait_until(lambda: b"sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes(), 20, "the program")
 
 
+INHERITED = """
+cat /proc/self/oom_score_adj /proc/self/personality /proc/self/limits >>/seen
+nice >>/seen
+echo end >>/seen
+sleep 0.2; exit 1
+"""
+
+
+def test_a_restart_inherits_what_the_first_start_did(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Limits, priority and the like, whatever those of the command were that has started the supervisor."""
+
+    def another() -> None:
+        os.nice(7)
+        pathlib.Path("/proc/self/oom_score_adj").write_text("321")
+        resource.setrlimit(resource.RLIMIT_STACK, (4 << 20, hard))
+        syscall("personality", 0x40000)  # ADDR_NO_RANDOMIZE
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (321, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    run(runtime, new_bundle("/bin/sleep", "1000"), preexec_fn=another)
+    status(runtime)
+    bundle = new_bundle().sh(INHERITED)
+    bundle.process.pop("rlimits", None)
+    name = run(runtime, bundle.save(), "--restart", "on-failure:1", preexec_fn=lower)
+    wait_until(lambda: known(runtime, name)["restartCount"] == 1, 20, "the next start")
+    runtime("wait", name)
+    first, again, rest = (bundle.rootfs / "seen").read_text().split("end\n")
+    assert first == again
+    assert re.search(r"open files +321 ", first)
+    assert rest == ""
+
+
 def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
     """Who kills a container by `kill` does not want it again."""
     name = run(runtime, new_bundle("/bin/sleep", "1000"), "--restart", "unless-stopped")
@@ -160,6 +196,25 @@ def test_kill_ends_for_good(runtime: Runtime, new_bundle: NewBundle) -> None:
     wait_idle(runtime)
     assert runtime.state(name)["status"] == "stopped"
     assert known(runtime, name)["restartCount"] == 0
+
+
+def test_kill_ends_a_container_that_is_being_started(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """Killed while the next start is under way, when there is no init to get the signal, it does not come back."""
+    gate, reached = runtime.directory / "gate", runtime.directory / "reached"
+    bundle = new_bundle().sh("sleep 0.5; exit 1")
+    script = f"[ -e {gate} ] || exit 0; touch {reached}; while [ -e {gate} ]; do sleep 0.02; done"
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    name = run(runtime, bundle.save(), "--restart", "always")
+    gate.touch()
+    try:
+        wait_until(reached.exists, 20, "the next start")
+        runtime("kill", name, "KILL", check=False)
+    finally:
+        gate.unlink()
+    wait_idle(runtime)
+    assert runtime.state(name)["status"] == "stopped"
+    found = known(runtime, name)
+    assert (found["exitCode"], found["restartCount"], found["restarting"]) == (1, 0, False)
 
 
 def test_delete_ends_a_restarting_container(runtime: Runtime, new_bundle: NewBundle) -> None:
@@ -284,6 +339,37 @@ def test_restarts_in_the_foreground(any_runtime: Runtime, new_bundle: NewBundle)
     time.sleep(0.3)
     running.process.terminate()
     assert running.wait().returncode == 143
+
+
+def test_restarts_in_the_foreground_keep_nothing_open(runtime: Runtime, new_bundle: NewBundle) -> None:
+    """However often it starts a container again, a command has no more open than the first time."""
+    bundle = new_bundle().sh("echo run; while [ ! -e /go ]; do sleep 0.02; done; rm /go; exit 1")
+    words = ("run", "--restart", "always", "--restart-delay", "10ms", "--bundle", bundle.path, runtime.id())
+    running = runtime.start_background(*words)
+    counts = []
+    for number in range(1, 6):
+        wait_until(lambda: running.stdout.count("run") == number, 30)  # noqa: B023  # called in this turn alone
+        # The pipes of the launch are closed a moment after its program runs.
+        wait_until(lambda: not any("pipe:" in one for one in descriptors(running.process.pid).values()), 30)
+        counts.append(len(descriptors(running.process.pid)))
+        (bundle.rootfs / "go").touch()
+    assert counts == [counts[0]] * 5
+
+
+@pytest.mark.parametrize("command", [("kill",), ("kill", "KILL"), ("delete", "--force")])
+def test_others_end_what_restarts_in_the_foreground(
+    runtime: Runtime, new_bundle: NewBundle, command: tuple[str, ...]
+) -> None:
+    """Whoever kills or deletes a container does not want it again, whatever command starts it again."""
+    bundle = new_bundle().sh("trap 'exit 5' TERM; echo run; while true; do sleep 0.05; done")
+    name = runtime.id()
+    running = runtime.start_background("run", "--restart", "always", "--bundle", bundle.path, name)
+    wait_until(lambda: running.stdout == "run\n", 20)
+    verb, *rest = command
+    runtime(verb, *(rest if verb == "delete" else []), name, *(rest if verb == "kill" else []))
+    done = running.wait()
+    assert (done.returncode, done.stdout) == (5 if command == ("kill",) else 137, "run\n")
+    assert runtime.ids() == []
 
 
 # ---- terminals

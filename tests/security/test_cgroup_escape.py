@@ -1,12 +1,16 @@
 """CVE-2022-0492, CVE-2023-25809: a container reaches no cgroup but its own and those below, and no limit of its own."""
 
+import json
 import os
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 
+from sysvisor_runc.cgroup.tree import directories
+from sysvisor_runc.kernel import file as kernel_file
 from tests.support.bundle import Bundle
-from tests.support.runtime import Runtime
+from tests.support.runtime import Runtime, wait_until
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 LIMIT = 64 << 20
@@ -56,8 +60,6 @@ def agents() -> dict[str, str]:
 
 def test_a_system_container_stays_in_its_cgroup(runtime: Runtime, bundle: Bundle) -> None:
     """Root tries every release_agent, every limit file, mounts of every hierarchy and devices.allow."""
-    import json
-
     bundle.linux["resources"] = {"memory": {"limit": LIMIT}, "pids": {"limit": 200}}
     bundle.run("/bin/sleep", "1000")
     name = runtime.id()
@@ -98,3 +100,67 @@ def test_exec_into_a_cgroup_above(runtime: Runtime, bundle: Bundle) -> None:
         runtime.fails("exec", "--cgroup", path, name, "/bin/true")
     result = runtime("exec", "--cgroup", "/", name, "/bin/cat", "/proc/self/cgroup", check=False)
     assert os.path.basename(str(runtime.root)) not in result.stdout
+
+
+# Deeper than a path can say, and cgroups that come and go, while the host walks through.
+_NAME = "n" * 250
+DIG = f"""
+cd /sys/fs/cgroup/$0 || exit
+(while :; do mkdir -p a/b; rmdir a/b a; done) 2>/dev/null &
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do mkdir {_NAME}; cd {_NAME}; done
+echo dug
+sleep 1000
+"""
+
+
+def dug(runtime: Runtime, bundle: Bundle, controller: str) -> tuple[str, pathlib.Path]:
+    """A container that has made cgroups of its own: its id, and its cgroup of the controller's hierarchy."""
+    if not (CGROUPS / controller / "tasks").exists():
+        pytest.skip(f"no v1 {controller} controller; to force it: run on cgroup v1")
+    bundle.run("/bin/sh", "-c", DIG, controller)
+    name = runtime.id()
+    output = runtime.directory / "dug"
+    with output.open("wb") as file:
+        runtime("run", "--detach", "--bundle", bundle.path, name, stdout=file)
+    wait_until(lambda: output.read_bytes() != b"", 20, "cgroups of its own")
+    paths = json.loads((runtime.root / name / "state.json").read_text())["cgroup"]["paths"]
+    return name, pathlib.Path(paths[controller])
+
+
+def below(path: pathlib.Path) -> Iterator[int]:
+    """Every cgroup below, however deep."""
+    fds = iter(directories(str(path)))
+    next(fds)
+    return fds
+
+
+def test_cpus_move_whatever_a_container_has_below(runtime: Runtime, bundle: Bundle) -> None:
+    """A container can neither be too deep for an update of its cpuset, nor keep it from going elsewhere."""
+    name, path = dug(runtime, bundle, "cpuset")
+    cpus = (path / "cpuset.cpus").read_text().strip().replace("-", ",").split(",")
+    for wanted in (cpus[0], cpus[-1], cpus[0]):
+        runtime("update", "--cpuset-cpus", wanted, name)
+        runtime("pause", name)  # they come and go
+        assert (path / "cpuset.cpus").read_text().strip() == wanted
+        found = {kernel_file.read("cpuset.cpus", fd).decode().strip() for fd in below(path)}
+        assert found <= {wanted, ""}, found
+        runtime("resume", name)
+
+
+def test_throttles_reach_whatever_a_container_has_below(runtime: Runtime, bundle: Bundle) -> None:
+    """They bind one cgroup each, so they go to all, and no more can be made."""
+    disk = next((d for d in pathlib.Path("/sys/block").iterdir() if int((d / "size").read_text())), None)
+    if disk is None:
+        pytest.skip("no block device; to force it: losetup -f FILE")
+    name, path = dug(runtime, bundle, "blkio")
+    major, minor = map(int, (disk / "dev").read_text().split(":"))
+    resources = runtime.directory / "resources.json"
+    limit = {"major": major, "minor": minor, "rate": 1 << 20}
+    resources.write_text(json.dumps({"blockIO": {"throttleReadBpsDevice": [limit]}}))
+    runtime("update", "--resources", resources, name)
+    depth = 0
+    for fd in below(path):
+        depth += 1
+        assert os.fstat(fd).st_uid == 0
+        assert kernel_file.read("blkio.throttle.read_bps_device", fd).split() == [b"%d:%d" % (major, minor), b"1048576"]
+    assert depth > 15

@@ -1,12 +1,14 @@
 """Calls a sysvisor-fs as other programs do, and prints what came of it as JSON. A process of its own: gRPC has threads.
 
 python fs_client.py ADDRESS codes|standard
+python fs_client.py ADDRESS health     for each line that it reads, what it is told, and what a watch was told so far
 """
 
 import json
 import os
 import pathlib
 import sys
+import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
@@ -26,7 +28,27 @@ from sysvisor_runc.contract.sysvisor_fs_pb2 import (
 def main() -> None:
     """Ask, and print."""
     with grpc.insecure_channel(sys.argv[1]) as channel:
-        print(json.dumps(codes(channel) if sys.argv[2] == "codes" else standard(channel)))
+        if sys.argv[2] == "health":
+            tell_health(channel)
+        else:
+            print(json.dumps(codes(channel) if sys.argv[2] == "codes" else standard(channel)))
+
+
+def tell_health(channel: grpc.Channel) -> None:
+    """Ask again and again, and watch meanwhile."""
+    health = health_pb2_grpc.HealthStub(channel)
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name
+    watched: list[str] = []
+    request = health_pb2.HealthCheckRequest(service=SERVICES[0])
+
+    def watch() -> None:
+        watched.extend(status(one.status) for one in health.Watch(request, wait_for_ready=True))
+
+    threading.Thread(target=watch, daemon=True).start()
+    for _ in sys.stdin:
+        answer = health.Check(request, timeout=20, wait_for_ready=True)
+        print(json.dumps({"checked": status(answer.status), "watched": watched}), flush=True)
+    os._exit(0)
 
 
 def standard(channel: grpc.Channel) -> dict[str, object]:

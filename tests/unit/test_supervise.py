@@ -50,7 +50,7 @@ EVENTS: tuple[Event, ...] = (
 HEARD = {
     Ended: {RUNNING},
     Told: {ENDED},
-    Elapsed: {WAITING},
+    Elapsed: {WAITING, STARTING},
     Failed: {STARTING},
     Started: set(PHASES),
     Removed: set(PHASES),
@@ -209,6 +209,13 @@ def test_a_failed_start_counts_and_comes_later() -> None:
 def test_asked_to_end_while_it_waits() -> None:
     """Who asks for the end during the back-off gets it."""
     state, _ = step(State(Policy("always")), Ended(1.0, BAD))
+    assert step(state, Elapsed(stopped=True)) == (state._replace(phase=OVER, stopped=True), (Note(), Forget()))
+
+
+def test_asked_to_end_while_it_starts() -> None:
+    """Who asks for the end of a container that is being started gets it as well, if that start came to nothing."""
+    state = State(Policy("always"), phase=STARTING)
+    assert step(state, Elapsed()) == (state, ())
     assert step(state, Elapsed(stopped=True)) == (state._replace(phase=OVER, stopped=True), (Note(), Forget()))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 
 from sysvisor_fs import messages
 
@@ -22,6 +23,21 @@ def test_long_log_is_put_aside(tmp_path: pathlib.Path) -> None:
     assert path.read_bytes() == b"one\ntwo\nthree\n" + 2 * b"and a traceback\n"
     assert (tmp_path / "sysvisor-fs.log.1").stat().st_size == messages.LONGEST + 1
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_descriptor_is_left(tmp_path: pathlib.Path) -> None:
+    """That there is none is what has to be said."""
+    path = tmp_path / "sysvisor-fs.log"
+    kept = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = messages.Rotated(str(path), kept)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        log.write(b"one\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    os.close(kept)
+    assert path.read_bytes() == b"one\n"
 
 
 def test_another_file_is_left_alone(tmp_path: pathlib.Path) -> None:

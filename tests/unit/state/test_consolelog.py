@@ -58,6 +58,19 @@ def test_a_damaged_end_is_left_out(tmp_path: pathlib.Path) -> None:
     assert kept(tmp_path) == b"whole"
 
 
+def test_a_damaged_end_hides_nothing(tmp_path: pathlib.Path) -> None:
+    """Whoever goes on after a crash in the midst of a write cuts off what that has left: what follows can be read."""
+    log = ConsoleLog(opened(tmp_path))
+    log.write(b"whole")
+    log.write(b"cut short" * 1000)
+    log.close()
+    os.truncate(tmp_path / consolelog.FILE, os.stat(tmp_path / consolelog.FILE).st_size - 4096)
+    log = ConsoleLog(opened(tmp_path))
+    log.write(b" and more" * 1000)
+    log.close()
+    assert kept(tmp_path) == b"whole" + b" and more" * 1000
+
+
 def test_a_directory_that_is_gone(tmp_path: pathlib.Path) -> None:
     """Without a place to write to, output is counted and the writer goes on."""
     place = tmp_path / "place"
