@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import os
 
+from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.kernel import file
+from sysvisor_runc.kernel.namespaces import CLONE_NEWUSER, clone3, setns
+from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
 from sysvisor_runc.state.subid import share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from sysvisor_runc.spec.types import Namespace, Spec
 
 _NS_GET_USERNS = 0xB701
@@ -47,6 +53,65 @@ def joining_owner(spec: Spec) -> Spec:
         return spec
     user: Namespace = {"type": "user", "path": path}
     return {**spec, "linux": {**linux, "namespaces": [*given, user]}}
+
+
+def ids_of(path: str) -> tuple[int, int, int] | None:
+    """The range of the user namespace at `path`: host (uid, gid) of its 0 and how many; None where 0 is not mapped.
+
+    Raises:
+        LaunchError: it cannot be entered.
+    """
+    if path.startswith("/proc/") and path.endswith("/ns/user"):
+        return _ids_of_process(path.removesuffix("/ns/user"))
+    # A file that it is pinned to, as CRI-O does: only a process in it has files that tell the maps.
+    ready, release = os.pipe(), os.pipe()
+    pid, pidfd = clone3(0)
+    if pid == 0:
+        _enter_and_wait(path, ready[1], release)
+    os.close(ready[1])
+    os.close(release[0])
+    try:
+        problem = file.rest(ready[0]).decode("utf-8", "surrogateescape")
+        if problem:
+            raise LaunchError(f"namespace {path!r}: {problem}")
+        return _ids_of_process(f"/proc/{pid}")
+    finally:
+        os.close(ready[0])
+        os.close(release[1])
+        os.close(pidfd)
+        os.waitpid(pid, 0)
+
+
+def _enter_and_wait(path: str, ready: int, release: tuple[int, int]) -> NoReturn:
+    """Be a process in the user namespace until the other end of `release` closes; `ready` says what was in the way."""
+    try:
+        os.close(release[1])
+        prctl(PR_SET_DUMPABLE, 0)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        setns(fd, CLONE_NEWUSER, operand=path)
+        os.close(ready)
+        os.read(release[0], 1)
+    except OSError as error:
+        os.write(ready, reason(error).encode())
+    finally:
+        os._exit(0)
+
+
+def _ids_of_process(directory: str) -> tuple[int, int, int] | None:
+    uid, gid = _first_mapping(f"{directory}/uid_map"), _first_mapping(f"{directory}/gid_map")
+    return (uid[0], gid[0], min(uid[1], gid[1])) if uid and gid else None
+
+
+def _first_mapping(path: str) -> tuple[int, int] | None:
+    try:
+        lines = file.read(path).decode().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        inside, outside, size = line.split()
+        if inside == "0":
+            return int(outside), int(size)
+    return None
 
 
 def keep_ids(ids: tuple[int, int, int]) -> None:

@@ -235,22 +235,13 @@ def _probe(path: str) -> PathFacts:
 
 
 def _joined_ids(spec: Spec) -> tuple[int, int, int] | None:
-    """The range of a user namespace given by path: what a process in it would see mapped to 0."""
+    """The range of a user namespace given by path."""
     for entry in (spec.get("linux") or {}).get("namespaces") or ():
-        path = entry.get("path", "")
-        if entry["type"] == "user" and path.startswith("/proc/") and path.endswith("/ns/user"):
-            process = path.removesuffix("/ns/user")
-            uid, gid = _first_mapping(process + "/uid_map"), _first_mapping(process + "/gid_map")
-            if uid and gid:
-                return uid[0], gid[0], min(uid[1], gid[1])
-    return None
+        path = entry.get("path")
+        if entry["type"] == "user" and path:
+            from sysvisor_runc.launch.pod import ids_of
 
-
-def _first_mapping(path: str) -> tuple[int, int] | None:
-    for line in _read(path).splitlines():
-        inside, outside, size = line.split()
-        if inside == "0":
-            return int(outside), int(size)
+            return ids_of(path)
     return None
 
 
