@@ -92,10 +92,11 @@ def build(spec: Spec, facts: Facts) -> Plan:
     child.hostname = spec.get("hostname") or ""
     child.domainname = spec.get("domainname") or ""
     child.sysctl = [(_sysctl_path(key), value) for key, value in (linux.get("sysctl") or {}).items()]
-    if _foreign(plan, facts.traits) & ns.CLONE_NEWNET:
+    foreign = _foreign(plan, facts.traits)
+    if foreign:
         from sysvisor_runc.plan.foreign import set_from_host
 
-        set_from_host(plan, syscont=facts.traits is not None)
+        set_from_host(plan, foreign, syscont=facts.traits is not None)
     child.no_pivot = facts.no_pivot
     plan.intel_rdt = linux.get("intelRdt")
     plan.net_devices = {name: d.get("name") or name for name, d in (linux.get("netDevices") or {}).items()}

@@ -1,4 +1,4 @@
-"""System containers in a network namespace that the host has made, as Podman's are."""
+"""System containers in a network namespace that the host has made, as Podman's are, or in more of them, as CRI-O's."""
 
 import pathlib
 import subprocess
@@ -12,22 +12,23 @@ from tests.support.runtime import Runtime, wait_until
 
 
 @pytest.fixture
-def network() -> Iterator[str]:
-    """The path of a network namespace that belongs to the host's user namespace."""
-    holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; exec sleep 1000"])
+def host_made() -> Iterator[str]:
+    """The directory of a process' namespaces, of which network, ipc and uts belong to the host's user namespace."""
+    script = "ip link set lo up; exec sleep 1000"
+    holder = subprocess.Popen(["unshare", "--net", "--ipc", "--uts", "sh", "-c", script])
     try:
         wait_until(lambda: pathlib.Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n", what="the network")
-        yield f"/proc/{holder.pid}/ns/net"
+        yield f"/proc/{holder.pid}/ns"
     finally:
         holder.kill()
         holder.wait()
 
 
 @pytest.fixture
-def joined(bundle: Bundle, network: str) -> Bundle:
+def joined(bundle: Bundle, host_made: str) -> Bundle:
     for namespace in bundle.linux["namespaces"]:
         if namespace["type"] == "network":
-            namespace["path"] = network
+            namespace["path"] = f"{host_made}/net"
     return bundle
 
 
@@ -69,3 +70,19 @@ def test_it_warns(runtime: Runtime, joined: Bundle) -> None:
     """What cannot be done inside is said."""
     result = runtime("run", "-b", joined.run("/bin/true").path, runtime.id())
     assert "devices, routes and filters cannot be changed inside" in result.stderr
+
+
+def test_all_of_a_pod(runtime: Runtime, joined: Bundle, host_made: str) -> None:
+    """Where ipc and uts are the host's making too, as in CRI-O's pods, names and their sysctls are set all the same,
+    messages can be passed, and nothing is said: it would be in the container's log."""
+    for namespace in joined.linux["namespaces"]:
+        if namespace["type"] in ("ipc", "uts"):
+            namespace["path"] = f"{host_made}/{namespace['type']}"
+    joined.config["hostname"] = "pod1"
+    joined.config["domainname"] = "cluster1"
+    joined.linux["sysctl"] = {"kernel.msgmax": "4096", "fs.mqueue.msg_max": "7", "net.core.somaxconn": "77"}
+    script = "hostname; cat /proc/sys/kernel/domainname /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max"
+    script += " /proc/sys/net/core/somaxconn; touch /dev/mqueue/x && ls /dev/mqueue"
+    result = runtime("run", "-b", joined.sh(script).path, runtime.id())
+    assert result.stdout.split() == ["pod1", "cluster1", "4096", "7", "77", "x"]
+    assert result.stderr == ""
