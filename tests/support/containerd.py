@@ -24,7 +24,7 @@ root = "{0}/root"
 state = "{0}/state"
 disabled_plugins = [{2}]
 [grpc]
-  address = "{0}/containerd.sock"
+  address = "{0}/engine.sock"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{0}/opt"
 """
@@ -101,7 +101,7 @@ def containerd(
     for path in (directory, *directory.parents[:2]):
         path.chmod(0o755)
     daemon, ctr = (release.program(name) for name in NAMES)
-    client = Client(directory, ctr, "-a", f"{directory}/containerd.sock", "-n", namespace)
+    client = Client(directory, ctr, "-a", f"{directory}/engine.sock", "-n", namespace)
     file = directory / "config.toml"
     disabled = "" if config else '"io.containerd.grpc.v1.cri"'
     own = NRI if release.format > 2 else ""
