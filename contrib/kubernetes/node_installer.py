@@ -34,7 +34,6 @@ NODE = os.environ.get("NODE_NAME", "")
 PENDING = HOST / "run/sysvisor-runc-installer.restart"
 READY = pathlib.Path("/run/ready")
 ACCOUNT = pathlib.Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
-API = os.environ.get("API_SERVER", "https://kubernetes.default.svc")
 LABEL = "sysvisor.org/ready"
 
 PREFIX = "usr/local"
@@ -163,12 +162,22 @@ def works(name: str) -> bool:
     return bool(states) and all(state == "ok" for state in states)
 
 
+def api_server() -> str:
+    """Its URL, by the address that every pod is told: the cluster's DNS may not work yet, or need this very node."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    if ":" in host:
+        host = f"[{host}]"
+    told = f"https://{host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}" if host else ""
+    return os.environ.get("API_SERVER", "") or told or "https://kubernetes.default.svc"
+
+
 def label(value: str | None) -> None:
     """Set or remove the node's label. Raises Failed."""
     if not NODE:
         return
+    server = api_server()
     request = urllib.request.Request(
-        f"{API}/api/v1/nodes/{NODE}",
+        f"{server}/api/v1/nodes/{NODE}",
         data=json.dumps({"metadata": {"labels": {LABEL: value}}}).encode(),
         method="PATCH",
         headers={
@@ -176,7 +185,7 @@ def label(value: str | None) -> None:
             "Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}",
         },
     )
-    trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")) if API.startswith("https:") else None
+    trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")) if server.startswith("https:") else None
     try:
         with urllib.request.urlopen(request, timeout=30, context=trust):
             pass

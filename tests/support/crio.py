@@ -51,7 +51,7 @@ def crio(directory: pathlib.Path, plugins: pathlib.Path, handlers: str, setup: s
 
     `plugins` are CNI's programs, whose configuration is in `directory`; `setup` are shell commands for its namespaces.
     """
-    daemon = program("crio", "cri-o")
+    daemon = program("crio", "cri-o, from its own repository")
     for path in (directory, *directory.parents[:2]):
         path.chmod(0o755)
     (directory / "policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
