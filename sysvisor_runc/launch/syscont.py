@@ -142,7 +142,7 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
         return HostFacts(
             request.container_id,
             rootfs,
-            _rootfs_facts(root),
+            _layered_facts(root),
             kernel=wanted.kernel_version(release),
             # Limits and OOM scores the kernel judges in the initial user namespace, whatever we have in ours.
             capabilities=capget()[0] if in_initial_user() else 0,
@@ -208,12 +208,13 @@ def _path_facts(fd: int) -> PathFacts:
     return PathFacts(fstatfs(fd), status.st_uid, status.st_gid, device=device)
 
 
-def _rootfs_facts(root: int) -> PathFacts:
-    found = _path_facts(root)
+def _layered_facts(fd: int) -> PathFacts:
+    """… of a path where an overlay may be mounted."""
+    found = _path_facts(fd)
     if found.magic == OVERLAYFS_SUPER_MAGIC and capget()[0] >> CAP_SYS_ADMIN & 1:
         from sysvisor_runc.launch.layers import find_layers
 
-        found.layers = find_layers(root)
+        found.layers = find_layers(fd)
     return found
 
 
@@ -229,7 +230,12 @@ def _probe(path: str) -> PathFacts:
     except OSError as error:
         raise LaunchError(f"bind source {path!r}: {reason(error)}", hint="make it first") from error
     try:
-        return _path_facts(fd)
+        found = _layered_facts(fd)
+        if found.layers is not None:
+            from sysvisor_runc.launch.layers import is_bare
+
+            found.layers = found.layers if is_bare(fd) else None  # another mount of them would not have what is on it
+        return found
     finally:
         os.close(fd)
 

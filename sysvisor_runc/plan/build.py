@@ -170,6 +170,10 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     for mount, where in entries:
         mounts.add(mount, where)
     _devices(plan, mounts, spec, facts)
+    if traits is not None and traits.bind_layers:
+        from sysvisor_runc.plan.layered import bind_layers
+
+        bind_layers(plan, mounts, traits)
     foreign = _foreign(plan, traits)
     if foreign:
         from sysvisor_runc.plan.foreign import mount_from_host
@@ -203,14 +207,11 @@ def _root_tree(plan: Plan, traits: Traits | None, propagation: int) -> Tree:
     if traits is not None and traits.rootfs_idmap:
         root.idmap = "container"
     if traits is not None and traits.rootfs_layers is not None:
-        from sysvisor_runc.plan.overlay import OverlayTree
+        from sysvisor_runc.plan.layered import of_layers
 
         if traits.ids is None:
             raise SpecError("root.path", f"{plan.rootfs!r} has no ids that its layers could be mapped to")
-        tree = OverlayTree(plan.rootfs, traits.rootfs_layers, traits.ids[:2], propagation=root.propagation)
-        tree.uid_mappings, tree.gid_mappings = plan.uid_mappings, plan.gid_mappings
-        tree.userns = dict(plan.join).get(ns.CLONE_NEWUSER, "")
-        root = plan.overlay = tree
+        root = plan.overlay = of_layers(plan, root, traits.rootfs_layers, traits.ids[:2])
     return root
 
 

@@ -8,6 +8,7 @@ import pytest
 from sysvisor_runc.kernel import capability
 from sysvisor_runc.kernel.prctl import capget
 from tests.support.clients import Client
+from tests.support.containerd import IMAGE
 from tests.support.cri import SERVE, Cri, Pod, Refused
 from tests.support.engines import engine
 from tests.support.inside import FIRST_ID, ID_COUNT
@@ -136,7 +137,10 @@ def test_restrictions(cri: Cri, mode: str) -> None:
         pod.start("bound", script, security=security, envs=environment)
         wait_until(lambda: len(pod.log("bound")) == 3, 30, "what it may")
         assert [line.split()[-1] for line in pod.log("bound")] == ["read-only", "0" * 16, "1"]
-        hungry = pod.start("hungry", "tail /dev/zero", resources={"memory_limit_in_bytes": 16 << 20})
+        # Not before it is started for sure: the shim listens for what the kernel says of its memory from then on.
+        script = "until test -e /hungry; do sleep 0.1; done; exec tail /dev/zero"
+        hungry = pod.start("hungry", script, resources={"memory_limit_in_bytes": 16 << 20})
+        assert pod.exec(hungry, "touch /hungry")[0] == 0
         wait_until(lambda: pod.status(hungry)["state"] == "CONTAINER_EXITED", 60, "its end")
         wait_until(lambda: pod.status(hungry).get("reason") == "OOMKilled", 30, "the reason")
 
@@ -173,3 +177,13 @@ def test_pods_with_user_namespaces(newer: Cri, mode: str, tmp_path: pathlib.Path
                 )
                 assert pod.exec(container, script) == (0, "0\n0\nchanged\n")
                 assert (tmp_path / "made").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("newer", ["2"], indirect=True)
+def test_an_image_as_a_volume(newer: Cri, mode: str) -> None:
+    """The files of another image are there to be read, with the owners that they have in it."""
+    image = {"image": IMAGE, "user_specified_image": IMAGE}
+    with Pod(newer, mode) as pod:
+        container = pod.start("reader", mounts=[{"container_path": "/v", "readonly": True, "image": image}])
+        script = "stat -c %u /v /v/home /v/second; cat /v/second; touch /v/x 2>&1 | grep -o Read-only"
+        assert pod.exec(container, script) == (0, "0\n1000\n0\nsecond\nRead-only\n")
