@@ -40,6 +40,7 @@ PREFIX = "usr/local"
 PROGRAM = f"/{PREFIX}/sbin/sysvisor-runc"
 SERVICE = "sysvisor-fs.service"
 LIBRARY = f"{PREFIX}/lib/sysvisor-runc"
+MOUNTPOINT = "var/lib/sysvisorfs"
 FILES = (f"{PREFIX}/sbin/sysvisor-runc", f"{PREFIX}/sbin/sysvisor-fs", f"{PREFIX}/lib/systemd/system/{SERVICE}")
 PACKAGES = ("python3", "libseccomp2", "python3-jeepney", "python3-grpcio", "python3-protobuf")
 NEEDED = "import sys, ctypes, jeepney, grpc, google.protobuf; sys.exit(sys.version_info < (3, 11))"
@@ -246,6 +247,8 @@ def uninstall() -> None:
     for path in FILES:
         (HOST / path).unlink(missing_ok=True)
     shutil.rmtree(HOST / LIBRARY, ignore_errors=True)
+    with contextlib.suppress(OSError):  # still mounted on, or not there
+        (HOST / MOUNTPOINT).rmdir()
     on_host("systemctl", "daemon-reload")
     say("removed")
 

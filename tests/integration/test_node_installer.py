@@ -182,7 +182,9 @@ def test_a_node_gets_the_runtime_and_loses_it(node: Node) -> None:
     assert "1 containers of the runtime are on this node (one" in node("uninstall", check=False)
     assert "sysvisor-runc" in node.config
     (node.host / "run/containerd/runc/k8s.io/one/state.json").unlink()
+    (node.host / "var/lib/sysvisorfs").mkdir(exist_ok=True)  # as sysvisor-fs makes it
     node("uninstall")
+    assert not (node.host / "var/lib/sysvisorfs").exists()
     assert node.labels[-1][2] == {"metadata": {"labels": {"sysvisor.org/ready": None}}}
     assert node.config.rstrip() == CONFIG.format(node.format).rstrip()
     assert "restart containerd" in node.log()
