@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 
-from sysvisor_runc.errors import LaunchError, reason
+from sysvisor_runc.errors import LaunchError, SysvisorError, reason
 from sysvisor_runc.kernel import file
 from sysvisor_runc.kernel.namespaces import CLONE_NEWUSER, clone3, setns
 from sysvisor_runc.kernel.prctl import PR_SET_DUMPABLE, prctl
+from sysvisor_runc.state.process import is_alive
 from sysvisor_runc.state.subid import share
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysvisor_runc.spec.types import Namespace, Spec
+    from sysvisor_runc.state.store import Entry
 
 _NS_GET_USERNS = 0xB701
 
@@ -42,13 +44,16 @@ def owner(path: str) -> os.stat_result | None:
         os.close(found)
 
 
-def joining_owner(spec: Spec) -> Spec:
-    """The spec, with the user namespace of the container whose namespaces it joins, unless it says which it wants."""
+def joining_owner(spec: Spec, entry: Entry) -> Spec:
+    """The spec, with the user namespace of the container whose namespaces it joins, unless it says which it wants.
+
+    Where these are the host's, it is that of a container of the same state root that lives in them, too.
+    """
     linux = spec.get("linux", {})
     given = linux.get("namespaces", [])
     if any(ns["type"] == "user" for ns in given) or linux.get("uidMappings") or linux.get("gidMappings"):
         return spec
-    path = next((found for ns in given if (found := _users_path(ns))), None)
+    path = next((found for ns in given if (found := _users_path(ns))), None) or _neighbours_path(given, entry)
     if path is None:
         return spec
     user: Namespace = {"type": "user", "path": path}
@@ -117,6 +122,33 @@ def _first_mapping(path: str) -> tuple[int, int] | None:
 def keep_ids(ids: tuple[int, int, int]) -> None:
     """Have the ids of a joined user namespace stay taken while somebody lives there, whoever is deleted first."""
     share(ids[0], ids[1])
+
+
+def _neighbours_path(given: list[Namespace], entry: Entry) -> str | None:
+    """The path of the user namespace that another system container has in the ipc namespace of a pod of CRI-O's.
+
+    No container owns that one. With ids of their own its inhabitants could not open each other's message queues.
+    """
+    ipc = next((ns.get("path") for ns in given if ns["type"] == "ipc"), None)
+    if not ipc:
+        return None
+    from sysvisor_runc.state.store import Store
+
+    store = Store(os.path.dirname(entry.path))
+    for name in store.ids():
+        try:
+            with store.open(name) as other:
+                record = other.load()
+            process = f"/proc/{record['initPid']}"
+            if (
+                is_alive(record["initPid"], record["initStart"])
+                and os.path.samestat(os.stat(f"{process}/ns/ipc"), os.stat(ipc))
+                and not os.path.samestat(os.stat(f"{process}/ns/user"), os.stat("/proc/self/ns/user"))
+            ):
+                return f"{process}/ns/user"
+        except (SysvisorError, OSError):
+            continue  # ours, which has no record yet, or one that is going
+    return None
 
 
 def _users_path(ns: Namespace) -> str | None:

@@ -57,7 +57,7 @@ def convert_spec(
     if wanted.paths_to_probe(spec):
         from sysvisor_runc.launch.pod import joining_owner
 
-        spec = joining_owner(spec)
+        spec = joining_owner(spec, entry)
     subid: SubidRecord | None = None
     own_ids = None if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     users: tuple[int, int, int] | None = None

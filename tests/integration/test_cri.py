@@ -79,8 +79,7 @@ def test_life_of_a_pod(cri: Cri, mode: str, tmp_path: pathlib.Path) -> None:
         assert (user, made, page, inside) == ("1000", "made", "page", "0")
         assert (outside != "0") == (mode == "syscont")
         assert pod.exec(first, "stat -c %u /dev/shm/x /v /v/made; exit 7") == (7, "1000\n0\n0\n")
-        if not is_crio(cri):  # there each container has ids of its own: its pods have no container that owns them
-            assert pod.exec(first, "cat /proc/self/uid_map")[1].split() == [inside, outside, size]
+        assert pod.exec(first, "cat /proc/self/uid_map")[1].split() == [inside, outside, size]
         assert (tmp_path / "made").stat().st_uid == 0
         _listed_and_limited(cri, pod, first, second)
         cri("StopContainer", container_id=first, timeout=30)

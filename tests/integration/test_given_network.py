@@ -2,12 +2,12 @@
 
 import pathlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support.bundle import Bundle
-from tests.support.inside import observe
+from tests.support.inside import observe, start
 from tests.support.runtime import Runtime, wait_until
 
 
@@ -29,6 +29,14 @@ def joined(bundle: Bundle, host_made: str) -> Bundle:
     for namespace in bundle.linux["namespaces"]:
         if namespace["type"] == "network":
             namespace["path"] = f"{host_made}/net"
+    return bundle
+
+
+def in_pod(bundle: Bundle, host_made: str) -> Bundle:
+    """Have the bundle join all three."""
+    for namespace in bundle.linux["namespaces"]:
+        if (file := {"network": "net", "ipc": "ipc", "uts": "uts"}.get(namespace["type"])) is not None:
+            namespace["path"] = f"{host_made}/{file}"
     return bundle
 
 
@@ -75,9 +83,7 @@ def test_it_warns(runtime: Runtime, joined: Bundle) -> None:
 def test_all_of_a_pod(runtime: Runtime, joined: Bundle, host_made: str) -> None:
     """Where ipc and uts are the host's making too, as in CRI-O's pods, names and their sysctls are set all the same,
     messages can be passed, and nothing is said: it would be in the container's log."""
-    for namespace in joined.linux["namespaces"]:
-        if namespace["type"] in ("ipc", "uts"):
-            namespace["path"] = f"{host_made}/{namespace['type']}"
+    in_pod(joined, host_made)
     joined.config["hostname"] = "pod1"
     joined.config["domainname"] = "cluster1"
     joined.linux["sysctl"] = {"kernel.msgmax": "4096", "fs.mqueue.msg_max": "7", "net.core.somaxconn": "77"}
@@ -86,3 +92,18 @@ def test_all_of_a_pod(runtime: Runtime, joined: Bundle, host_made: str) -> None:
     result = runtime("run", "-b", joined.sh(script).path, runtime.id())
     assert result.stdout.split() == ["pod1", "cluster1", "4096", "7", "77", "x"]
     assert result.stderr == ""
+
+
+def test_a_pod_has_one_user_namespace(runtime: Runtime, new_bundle: Callable[..., Bundle], host_made: str) -> None:
+    """Who comes into namespaces of the host's where another system container lives has its ids, and opens its queues;
+    once that is gone the next one has ids of its own."""
+    first, pid = start(runtime, in_pod(new_bundle(), host_made))
+    own = pathlib.Path(f"/proc/{pid}/uid_map").read_text().split()
+    runtime("exec", first, "sh", "-c", "umask 077; : > /dev/mqueue/q")
+    script = "cat /proc/self/uid_map; cat /dev/mqueue/q >/dev/null && echo opened; ls /sys/class/net"
+    result = runtime("run", "-b", in_pod(new_bundle(), host_made).sh(script).path, runtime.id())
+    assert result.stdout.split() == [*own, "opened", "lo"]
+    assert result.stderr == ""
+    runtime("delete", "--force", first)
+    result = runtime("run", "-b", in_pod(new_bundle(), host_made).sh(script).path, runtime.id())
+    assert "opened" not in result.stdout
