@@ -77,6 +77,10 @@ def convert_spec(
     rootfs = os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
     if any(_within(mount["destination"], rootfs) for mount in spec.get("mounts") or ()):
         spec = {**spec, "mounts": [_inner(mount, rootfs) for mount in spec["mounts"]]}
+    if any(mount.get("type") == "overlay" for mount in spec.get("mounts") or ()):
+        from sysvisor_runc.launch.imagevolume import as_bind
+
+        spec = {**spec, "mounts": [as_bind(mount) for mount in spec["mounts"]]}
     facts = _gather(spec, request, bundle, layout, subid)
     facts.fs_mountpoint = fs_mountpoint
     facts.cpus = tuple(sorted(os.sched_getaffinity(0)))

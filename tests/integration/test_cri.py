@@ -178,7 +178,7 @@ def test_pods_with_user_namespaces(newer: Cri, mode: str, tmp_path: pathlib.Path
                 assert (tmp_path / "made").stat().st_uid == 0
 
 
-@pytest.mark.parametrize("newer", ["2"], indirect=True)
+@pytest.mark.parametrize("newer", ["2", "crio"], indirect=True)
 def test_an_image_as_a_volume(newer: Cri, mode: str) -> None:
     """The files of another image are there to be read, with the owners that they have in it."""
     image = {"image": IMAGE, "user_specified_image": IMAGE}

@@ -216,15 +216,19 @@ def test_pause_and_resume_bring_both_views_in_step(runtime: Runtime, overlay: Ma
     runtime("delete", "--force", name)
 
 
-@pytest.mark.parametrize("kind", ["writable", "read-only"])
+@pytest.mark.parametrize("kind", ["writable", "read-only", "in an overlay"])
 def test_a_volume(runtime: Runtime, new_bundle: Callable[..., Bundle], overlay: MakeOverlay, kind: str) -> None:
-    """An overlay that is bound read-only, as an image as a volume is, shows its owners; nothing stays of it."""
+    """An overlay that is bound read-only, as containerd does with an image as a volume, or in another overlay with an
+    empty directory, as CRI-O does, shows its owners; nothing stays of it."""
     image = overlay(readonly=kind == "read-only")
     if kind != "read-only":
         (image.seen / "etc/removed").unlink()
         (image.seen / "etc/changed").write_text("new\n")
     source, bundle = str(image.seen), new_bundle()
     volume = {"destination": "/v", "type": "bind", "source": source, "options": ["rbind", "ro"]}
+    if kind == "in an overlay":
+        (image.layers / "empty").mkdir()
+        volume |= {"type": "overlay", "source": "overlay", "options": [f"lowerdir={source}:{image.layers}/empty"]}
     bundle.config["mounts"].append(volume)
     script = "stat -c %u /v /v/home /v/etc/changed; cat /v/etc/changed; ls /v/etc; touch /v/x 2>&1 | grep -o Read-only"
     result = runtime("run", "-b", bundle.sh(script).path, runtime.id())
