@@ -3,7 +3,7 @@
 A variant names what is in it:
   systemd  boots: systemd as init, with D-Bus, procps, iproute2
   nested   the same with Docker, Podman's needs and their network tools, to run containers inside
-  current  nothing but the newest runc and crun of Debian (sid), to be run inside
+  current  nothing but the newest runc, crun and containerd of Debian (sid): the former to be run inside
   criu     CRIU 4, which recent kernels need, to be run through its own loader on the host; and containerd 1.7
   vm       boots in an emulator with a kernel of its own, and has what the tests need: see test_vm.py
 
@@ -29,7 +29,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
         (*_BOOTS, "docker.io", "iptables", "ca-certificates", "busybox-static", "bubblewrap", "uidmap", "podman",
          "fuse-overlayfs", "slirp4netns", "crun", "curl", "netcat-openbsd"),
     ),
-    "current": ("sid", ("runc", "crun", "busybox-static")),
+    "current": ("sid", ("runc", "crun", "containerd", "busybox-static")),
     "criu": ("trixie", ("criu", "containerd")),
     "vm": (
         "bookworm",

@@ -34,13 +34,13 @@ NODE = os.environ.get("NODE_NAME", "")
 PENDING = HOST / "run/sysvisor-runc-installer.restart"
 READY = pathlib.Path("/run/ready")
 ACCOUNT = pathlib.Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
-API = os.environ.get("API_SERVER", "https://kubernetes.default.svc")
 LABEL = "sysvisor.org/ready"
 
 PREFIX = "usr/local"
 PROGRAM = f"/{PREFIX}/sbin/sysvisor-runc"
 SERVICE = "sysvisor-fs.service"
 LIBRARY = f"{PREFIX}/lib/sysvisor-runc"
+MOUNTPOINT = "var/lib/sysvisorfs"
 FILES = (f"{PREFIX}/sbin/sysvisor-runc", f"{PREFIX}/sbin/sysvisor-fs", f"{PREFIX}/lib/systemd/system/{SERVICE}")
 PACKAGES = ("python3", "libseccomp2", "python3-jeepney", "python3-grpcio", "python3-protobuf")
 NEEDED = "import sys, ctypes, jeepney, grpc, google.protobuf; sys.exit(sys.version_info < (3, 11))"
@@ -163,12 +163,22 @@ def works(name: str) -> bool:
     return bool(states) and all(state == "ok" for state in states)
 
 
+def api_server() -> str:
+    """Its URL, by the address that every pod is told: the cluster's DNS may not work yet, or need this very node."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    if ":" in host:
+        host = f"[{host}]"
+    told = f"https://{host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}" if host else ""
+    return os.environ.get("API_SERVER", "") or told or "https://kubernetes.default.svc"
+
+
 def label(value: str | None) -> None:
     """Set or remove the node's label. Raises Failed."""
     if not NODE:
         return
+    server = api_server()
     request = urllib.request.Request(
-        f"{API}/api/v1/nodes/{NODE}",
+        f"{server}/api/v1/nodes/{NODE}",
         data=json.dumps({"metadata": {"labels": {LABEL: value}}}).encode(),
         method="PATCH",
         headers={
@@ -176,7 +186,7 @@ def label(value: str | None) -> None:
             "Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}",
         },
     )
-    trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")) if API.startswith("https:") else None
+    trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")) if server.startswith("https:") else None
     try:
         with urllib.request.urlopen(request, timeout=30, context=trust):
             pass
@@ -237,6 +247,8 @@ def uninstall() -> None:
     for path in FILES:
         (HOST / path).unlink(missing_ok=True)
     shutil.rmtree(HOST / LIBRARY, ignore_errors=True)
+    with contextlib.suppress(OSError):  # still mounted on, or not there
+        (HOST / MOUNTPOINT).rmdir()
     on_host("systemctl", "daemon-reload")
     say("removed")
 

@@ -15,7 +15,7 @@ from sysvisor_runc.child import channel as messages
 from sysvisor_runc.child.main import Wiring
 from sysvisor_runc.errors import SpecError, reason
 from sysvisor_runc.kernel import capability
-from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, CLONE_NEWTIME, CLONE_NEWUSER, in_initial_user
+from sysvisor_runc.kernel.namespaces import CLONE_NEWTIME, CLONE_NEWUSER, in_initial_user
 from sysvisor_runc.kernel.prctl import capget
 from sysvisor_runc.launch import limits, notes, trees
 from sysvisor_runc.launch.clone import clone_child
@@ -315,10 +315,10 @@ class Launch:
         early = None if unit is None else unit.early_trees(self.plan.trees, self.manager)
         self.opened = trees.open_trees(self.plan.trees, early)
         self.undo.push("trees", lambda: trees.close_trees(self.opened))
-        if self.plan.network_sysctl:
-            from sysvisor_runc.launch.foreign import write_network_sysctl
+        if self.plan.joined_sysctl:
+            from sysvisor_runc.launch.foreign import write_joined_sysctls
 
-            write_network_sysctl(dict(self.plan.join)[CLONE_NEWNET], self.plan.network_sysctl)
+            write_joined_sysctls(self.plan.join, self.plan.joined_sysctl)
         if self.plan.child.new_user:
             self._lock_trees(self.opened)
 

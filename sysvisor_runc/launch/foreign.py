@@ -7,7 +7,7 @@ import os
 from sysvisor_runc.child.mounts import new_mount
 from sysvisor_runc.errors import LaunchError, reason
 from sysvisor_runc.kernel import file
-from sysvisor_runc.kernel.namespaces import CLONE_NEWNET, setns
+from sysvisor_runc.kernel.namespaces import setns
 from sysvisor_runc.launch.shelf import with_shelf
 
 TYPE_CHECKING = False
@@ -34,13 +34,24 @@ def make_foreign_tree(tree: ForeignTree) -> int:
     return mounted
 
 
-def write_network_sysctl(path: str, values: Sequence[tuple[str, str]]) -> None:
-    """Set sysctls (name below /proc/sys, value) of the network namespace at `path`. Raises LaunchError."""
+def write_joined_sysctls(join: Sequence[tuple[int, str]], values: Sequence[tuple[int, str, str]]) -> None:
+    """Set sysctls (nstype, name below /proc/sys, value) of namespaces (nstype, path) that are joined.
+
+    Raises:
+        LaunchError: one is refused, or its namespace is gone.
+    """
+    for kind, path in join:
+        of_this = [(name, value) for nstype, name, value in values if nstype == kind]
+        if of_this:
+            _write_sysctls(kind, path, of_this)
+
+
+def _write_sysctls(kind: int, path: str, values: Sequence[tuple[str, str]]) -> None:
     fd = _open(path)
 
     def work(shelf: int) -> list[int]:
         del shelf
-        setns(fd, CLONE_NEWNET, operand=path)
+        setns(fd, kind, operand=path)
         proc = new_mount("proc", "proc", (), "private procfs")
         for name, value in values:
             _write(proc, name, value)

@@ -1,4 +1,4 @@
-"""Find the layers of the overlay that is mounted at a root file system. Loaded only where one is."""
+"""Find the layers of the overlay that is mounted at a root file system or a volume. Loaded only where one is."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def find_layers(rootfs: int) -> Layers | None:
         # As with Podman's, which unmounts what it has ID-mapped itself: then nobody needs them.
         layers.missing = f"{error.filename!r} cannot be opened: {reason(error)}"
     return layers
+
+
+def is_bare(fd: int) -> bool:
+    """Whether nothing is mounted below the mountpoint whose descriptor `fd` is."""
+    below = os.readlink(f"/proc/self/fd/{fd}") + "/"
+    with open("/proc/self/mountinfo", "rb") as file:
+        return not any(octal(os.fsdecode(line).split(" ")[4]).startswith(below) for line in file)
 
 
 def _super_options(fd: int, path: str) -> str | None:

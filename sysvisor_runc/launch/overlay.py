@@ -74,9 +74,9 @@ def make_overlay_tree(tree: OverlayTree) -> int:
     userns = _user_namespace(tree)
     try:
         if tree.work:
-            clones[_BASE] = _clone(_parent(tree), userns)
+            clones[_BASE] = _clone(tree, _parent(tree), userns)
         for number, layer in enumerate(tree.layers.lower + tree.layers.data):
-            clones[str(number)] = _clone(layer, userns)
+            clones[str(number)] = _clone(tree, layer, userns)
         flags = os.statvfs(tree.path).f_flag & _FLAGS
         what = f"{tree.where}: mount the layers of {tree.path!r}"
         (overlay,) = with_shelf(what, lambda shelf: [_mount(tree, shelf, clones, flags)])
@@ -138,7 +138,7 @@ def _parent(tree: OverlayTree) -> str:
     return os.path.commonpath([tree.layers.upper, tree.work])
 
 
-def _clone(path: str, userns: int) -> int:
+def _clone(tree: OverlayTree, path: str, userns: int) -> int:
     """A detached, private, ID-mapped copy of the mount that `path` is on, with `path` as its root."""
     fd = m.open_tree(m.AT_FDCWD, path, m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC)
     try:
@@ -147,7 +147,7 @@ def _clone(path: str, userns: int) -> int:
     except OSError as error:
         os.close(fd)
         hint = "its file system does not support ID-mapped mounts" if error.errno == 22 else None  # EINVAL
-        raise LaunchError(f"root.path: id-map the layer {path!r}: {reason(error)}", hint=hint) from error
+        raise LaunchError(f"{tree.where}: id-map the layer {path!r}: {reason(error)}", hint=hint) from error
     return fd
 
 

@@ -57,7 +57,7 @@ def convert_spec(
     if wanted.paths_to_probe(spec):
         from sysvisor_runc.launch.pod import joining_owner
 
-        spec = joining_owner(spec)
+        spec = joining_owner(spec, entry)
     subid: SubidRecord | None = None
     own_ids = None if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     users: tuple[int, int, int] | None = None
@@ -77,6 +77,10 @@ def convert_spec(
     rootfs = os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
     if any(_within(mount["destination"], rootfs) for mount in spec.get("mounts") or ()):
         spec = {**spec, "mounts": [_inner(mount, rootfs) for mount in spec["mounts"]]}
+    if any(mount.get("type") == "overlay" for mount in spec.get("mounts") or ()):
+        from sysvisor_runc.launch.imagevolume import as_bind
+
+        spec = {**spec, "mounts": [as_bind(mount) for mount in spec["mounts"]]}
     facts = _gather(spec, request, bundle, layout, subid)
     facts.fs_mountpoint = fs_mountpoint
     facts.cpus = tuple(sorted(os.sched_getaffinity(0)))
@@ -142,7 +146,7 @@ def _gather(spec: Spec, request: Request, bundle: str, layout: Layout, subid: Su
         return HostFacts(
             request.container_id,
             rootfs,
-            _rootfs_facts(root),
+            _layered_facts(root),
             kernel=wanted.kernel_version(release),
             # Limits and OOM scores the kernel judges in the initial user namespace, whatever we have in ours.
             capabilities=capget()[0] if in_initial_user() else 0,
@@ -208,12 +212,13 @@ def _path_facts(fd: int) -> PathFacts:
     return PathFacts(fstatfs(fd), status.st_uid, status.st_gid, device=device)
 
 
-def _rootfs_facts(root: int) -> PathFacts:
-    found = _path_facts(root)
+def _layered_facts(fd: int) -> PathFacts:
+    """… of a path where an overlay may be mounted."""
+    found = _path_facts(fd)
     if found.magic == OVERLAYFS_SUPER_MAGIC and capget()[0] >> CAP_SYS_ADMIN & 1:
         from sysvisor_runc.launch.layers import find_layers
 
-        found.layers = find_layers(root)
+        found.layers = find_layers(fd)
     return found
 
 
@@ -229,28 +234,24 @@ def _probe(path: str) -> PathFacts:
     except OSError as error:
         raise LaunchError(f"bind source {path!r}: {reason(error)}", hint="make it first") from error
     try:
-        return _path_facts(fd)
+        found = _layered_facts(fd)
+        if found.layers is not None:
+            from sysvisor_runc.launch.layers import is_bare
+
+            found.layers = found.layers if is_bare(fd) else None  # another mount of them would not have what is on it
+        return found
     finally:
         os.close(fd)
 
 
 def _joined_ids(spec: Spec) -> tuple[int, int, int] | None:
-    """The range of a user namespace given by path: what a process in it would see mapped to 0."""
+    """The range of a user namespace given by path."""
     for entry in (spec.get("linux") or {}).get("namespaces") or ():
-        path = entry.get("path", "")
-        if entry["type"] == "user" and path.startswith("/proc/") and path.endswith("/ns/user"):
-            process = path.removesuffix("/ns/user")
-            uid, gid = _first_mapping(process + "/uid_map"), _first_mapping(process + "/gid_map")
-            if uid and gid:
-                return uid[0], gid[0], min(uid[1], gid[1])
-    return None
+        path = entry.get("path")
+        if entry["type"] == "user" and path:
+            from sysvisor_runc.launch.pod import ids_of
 
-
-def _first_mapping(path: str) -> tuple[int, int] | None:
-    for line in _read(path).splitlines():
-        inside, outside, size = line.split()
-        if inside == "0":
-            return int(outside), int(size)
+            return ids_of(path)
     return None
 
 

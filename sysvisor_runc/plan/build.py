@@ -97,10 +97,11 @@ def build(spec: Spec, facts: Facts) -> Plan:
     child.hostname = spec.get("hostname") or ""
     child.domainname = spec.get("domainname") or ""
     child.sysctl = [(_sysctl_path(key), value) for key, value in (linux.get("sysctl") or {}).items()]
-    if _foreign(plan, facts.traits) & ns.CLONE_NEWNET:
+    foreign = _foreign(plan, facts.traits)
+    if foreign:
         from sysvisor_runc.plan.foreign import set_from_host
 
-        set_from_host(plan, syscont=facts.traits is not None)
+        set_from_host(plan, foreign, syscont=facts.traits is not None)
     child.no_pivot = facts.no_pivot
     plan.intel_rdt = linux.get("intelRdt")
     plan.net_devices = {name: d.get("name") or name for name, d in (linux.get("netDevices") or {}).items()}
@@ -174,6 +175,10 @@ def _rootfs(plan: Plan, spec: Spec, linux: Linux, facts: Facts) -> None:
     for mount, where in entries:
         mounts.add(mount, where)
     _devices(plan, mounts, spec, facts)
+    if traits is not None and traits.bind_layers:
+        from sysvisor_runc.plan.layered import bind_layers
+
+        bind_layers(plan, mounts, traits)
     foreign = _foreign(plan, traits)
     if foreign:
         from sysvisor_runc.plan.foreign import mount_from_host
@@ -207,14 +212,11 @@ def _root_tree(plan: Plan, traits: Traits | None, propagation: int) -> Tree:
     if traits is not None and traits.rootfs_idmap:
         root.idmap = "container"
     if traits is not None and traits.rootfs_layers is not None:
-        from sysvisor_runc.plan.overlay import OverlayTree
+        from sysvisor_runc.plan.layered import of_layers
 
         if traits.ids is None:
             raise SpecError("root.path", f"{plan.rootfs!r} has no ids that its layers could be mapped to")
-        tree = OverlayTree(plan.rootfs, traits.rootfs_layers, traits.ids[:2], propagation=root.propagation)
-        tree.uid_mappings, tree.gid_mappings = plan.uid_mappings, plan.gid_mappings
-        tree.userns = dict(plan.join).get(ns.CLONE_NEWUSER, "")
-        root = plan.overlay = tree
+        root = plan.overlay = of_layers(plan, root, traits.rootfs_layers, traits.ids[:2])
     return root
 
 

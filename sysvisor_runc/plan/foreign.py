@@ -1,7 +1,8 @@
-"""Namespaces that are joined and belong to another user namespace than the container's: Podman's network, above all.
+"""Namespaces that are joined and belong to another user namespace than the container's: Podman's network, CRI-O's pods.
 
 What such a namespace governs obeys the user namespace that owns it. So from inside neither sysfs (of the network) nor
-mqueue (of ipc) can be mounted, nor `net.*` be set: EPERM. The host does all three beforehand. Pure.
+mqueue (of ipc) can be mounted, nor their sysctls or the host name be set: EPERM. The host does all that beforehand.
+Pure.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 HIDDEN = "/dev/.sysvisor/sys"  # of no use where the container may not mount sysfs anyway
 _GOVERNED = {"sysfs": ns.CLONE_NEWNET, "mqueue": ns.CLONE_NEWIPC}
+_SYSCTLS = {
+    "net/": ns.CLONE_NEWNET,
+    "fs/mqueue/": ns.CLONE_NEWIPC,
+    "kernel/msg": ns.CLONE_NEWIPC,
+    "kernel/sem": ns.CLONE_NEWIPC,
+    "kernel/shm": ns.CLONE_NEWIPC,
+    "kernel/domainname": ns.CLONE_NEWUTS,
+}
 _PING_GROUPS = "net/ipv4/ping_group_range"
 _FIRST_PORT = "net/ipv4/ip_unprivileged_port_start"
 
@@ -63,22 +72,26 @@ def mount_from_host(plan: Plan, mounts: MountPlan, foreign: int) -> None:
     mounts.operations = operations
 
 
-def set_from_host(plan: Plan, *, syscont: bool) -> None:
-    """Have the host set what the container may not.
+def set_from_host(plan: Plan, foreign: int, *, syscont: bool) -> None:
+    """Have the host set what the container may not, in the namespaces `foreign` (clone flags) that it joins.
 
     A machine's root opens any port, so in a system container's network everybody may: there is nobody else there.
     """
+    child = plan.child
+    if foreign & ns.CLONE_NEWUTS:
+        names = (("kernel/hostname", child.hostname), ("kernel/domainname", child.domainname))
+        plan.joined_sysctl += [(ns.CLONE_NEWUTS, path, name) for path, name in names if name]
+        child.hostname = child.domainname = ""
     kept = []
-    for path, value in plan.child.sysctl:
-        if not path.startswith("net/"):
+    for path, value in child.sysctl:
+        kind = next((kind for start, kind in _SYSCTLS.items() if path.startswith(start)), 0)
+        if not kind & foreign:
             kept.append((path, value))
-        elif path == _PING_GROUPS:
-            plan.network_sysctl.append((path, _groups_outside(plan, value)))
         else:
-            plan.network_sysctl.append((path, value))
-    plan.child.sysctl = kept
-    if syscont and not any(path == _FIRST_PORT for path, _ in plan.network_sysctl):
-        plan.network_sysctl.append((_FIRST_PORT, "0"))
+            plan.joined_sysctl.append((kind, path, _groups_outside(plan, value) if path == _PING_GROUPS else value))
+    child.sysctl = kept
+    if syscont and foreign & ns.CLONE_NEWNET and _FIRST_PORT not in (path for _, path, _ in plan.joined_sysctl):
+        plan.joined_sysctl.append((ns.CLONE_NEWNET, _FIRST_PORT, "0"))
 
 
 def _groups_outside(plan: Plan, value: str) -> str:

@@ -94,7 +94,7 @@ def parse(options: Sequence[str]) -> MountOptions:
             propagation.append(PROPAGATION[word])
         elif word[:1] == "r" and word[1:] in ATTRIBUTES:
             _set(attributes, *ATTRIBUTES[word[1:]], tree=True)
-        elif not _switch(result, word) and word not in NOTHING:
+        elif word and not _switch(result, word) and word not in NOTHING:  # "": Podman 5.8 with --systemd=always
             key, equals, value = word.partition("=")
             result.data.append((FILESYSTEM_FLAGS.get(key, key), value if equals else None))
     attributes.propagation = tuple(propagation)

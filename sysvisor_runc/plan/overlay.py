@@ -1,4 +1,4 @@
-"""A root file system that is an overlay: the host mounts its layers anew, each ID-mapped. Pure."""
+"""A root or a read-only volume that is an overlay: the host mounts its layers anew, each ID-mapped. Pure."""
 
 from __future__ import annotations
 

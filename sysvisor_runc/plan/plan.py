@@ -38,7 +38,7 @@ class Plan:
         down to it again.
     hooks: kind to hooks in order.
     net_devices: host name to name in the container.
-    network_sysctl: (name below /proc/sys, value) that the host sets in the network namespace that is joined.
+    joined_sysctl: (nstype, name below /proc/sys, value) that the host sets in namespaces that are joined.
     overlay: the root's tree where the host mounts its layers anew.
     owner: whose the new user namespace is on the host; None leaves it to be the caller's.
     delegate: the container's root owns a cgroup below its limits: (uid, gid) on the host.
@@ -55,8 +55,8 @@ class Plan:
         "intel_rdt",
         "io_priority",
         "join",
+        "joined_sysctl",
         "net_devices",
-        "network_sysctl",
         "oom_score_adj",
         "oom_score_adj_min",
         "overlay",
@@ -87,7 +87,7 @@ class Plan:
         self.oom_score_adj_min: int | None = None
         self.hooks: dict[str, list[Hook]] = {}
         self.net_devices: dict[str, str] = {}
-        self.network_sysctl: list[tuple[str, str]] = []
+        self.joined_sysctl: list[tuple[int, str, str]] = []
         self.scheduler: Scheduler | None = None
         self.io_priority: IOPriority | None = None
         self.intel_rdt: IntelRdt | None = None
@@ -103,7 +103,8 @@ class Plan:
         host += [tree.describe() for tree in self.trees]
         host += [f"join the {names(nstype)} namespace {path}" for nstype, path in self.join]
         host += [
-            f"set {path.replace('/', '.')} = {value} in the network namespace" for path, value in self.network_sysctl
+            f"set {path.replace('/', '.')} = {value} in the {names(nstype)} namespace"
+            for nstype, path, value in self.joined_sysctl
         ]
         host.append(f"clone3 with new namespaces: {names(self.clone_flags) or 'none'}")
         if self.owner is not None:

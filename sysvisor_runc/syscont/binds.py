@@ -36,6 +36,14 @@ def _with_idmap(mount: Mount, facts: HostFacts, traits: Traits) -> Mount:
     if _stays(mount, source, facts, traits):
         return mount
     problem = why_not(source.magic, facts.kernel, source.idmap)
+    if source.layers is not None and facts.own_ids is None and ("ro" in options or "rro" in options):
+        # An image as a volume: nobody writes, so that its layers can be read through another overlay.
+        from sysvisor_runc.syscont.layers import read_only, why_not_layers
+
+        problem = why_not_layers(source.layers, facts.kernel)
+        if problem is None:
+            traits.bind_layers[mount.get("source", "")] = read_only(source.layers)
+            return mount
     if facts.own_ids is not None:
         problem = "only root can have mounts ID-mapped"
     if problem is not None:

@@ -74,6 +74,13 @@ def parse_layers(options: str) -> Layers:
     return layers
 
 
+def read_only(layers: Layers) -> Layers:
+    """The same for a mount that nobody writes to: the upper layer is the topmost lower one."""
+    options = [(key, value) for key, value in layers.options if key not in ("fsync", "volatile")]
+    upper = [layers.upper] if layers.upper else []
+    return Layers([*upper, *layers.lower], layers.data, options=options, magics=tuple(layers.magics))
+
+
 def _split_lower(value: str, layers: Layers) -> None:
     """`a:b::c`: two layers, then one of data. A colon in a name has an escaped backslash before it, or is octal."""
     target, name = layers.lower, ""

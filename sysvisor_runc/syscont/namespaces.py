@@ -66,4 +66,5 @@ def _check_paths(given: list[Namespace], facts: HostFacts, traits: Traits) -> No
         elif ns["type"] == "network":
             from sysvisor_runc.syscont.network import check_network
 
-            check_network(where, path, facts, traits)
+            pod = any(other["type"] in ("ipc", "uts") and other.get("path") for other in given)
+            check_network(where, path, facts, traits, quiet=pod)

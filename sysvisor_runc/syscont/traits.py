@@ -12,6 +12,7 @@ class Traits:
     """The system container beside its spec."""
 
     __slots__ = (
+        "bind_layers",
         "chown_rootfs",
         "clear_apparmor",
         "credentials",
@@ -52,6 +53,8 @@ class Traits:
         self.rootfs_idmap = False
         self.rootfs_layers: Layers | None = None
         self.chown_rootfs = False
+        # Source of a read-only bind → its layers, likewise mounted anew.
+        self.bind_layers: dict[str, Layers] = {}
         # The container owns a cgroup below its limits.
         self.delegate_cgroup = False
         # The mounts hold clean procfs and sysfs instances for nested mounts.

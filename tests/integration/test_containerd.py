@@ -7,10 +7,10 @@ import pexpect
 import pytest
 
 from tests.support.clients import Client, wrapper
-from tests.support.containerd import IMAGE, containerd
+from tests.support.containerd import IMAGE, containerd, release
 from tests.support.runtime import wait_until
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.debian("current")]
 
 
 class Ctr:
@@ -45,9 +45,10 @@ class Ctr:
         self("container", "rm", name)
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with containerd(tmp_path_factory.mktemp("containerd"), "default") as client:
+@pytest.fixture(scope="module", params=["", "2"], ids=["installed", "2"])
+def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    directory = tmp_path_factory.mktemp("containerd")
+    with containerd(directory, "default", release(request.param, directory)) as client:
         yield client
 
 

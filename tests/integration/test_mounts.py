@@ -67,9 +67,9 @@ def test_attributes_of_a_mount(plain_runtime: Runtime, bundle: Bundle) -> None:
 
 
 def test_parameters_of_the_file_system(plain_runtime: Runtime, bundle: Bundle) -> None:
-    """What is no attribute goes to the file system, flags of the super block included."""
+    """What is no attribute goes to the file system, flags of the super block included; an empty word says nothing."""
     add(bundle, "/mnt/a", "tmpfs", "some-name", "size=64k", "mode=1750", "uid=3", "gid=4", "nr_inodes=77")
-    add(bundle, "/mnt/b", "tmpfs", "tmpfs", "sync", "dirsync", "lazytime")
+    add(bundle, "/mnt/b", "tmpfs", "tmpfs", "sync", "", "dirsync", "lazytime")
     _, pid = start(plain_runtime, bundle)
     seen = mounted(pid)
     assert seen["/mnt/a"]["data"] >= {"size=64k", "mode=1750", "uid=3", "gid=4", "nr_inodes=77"}

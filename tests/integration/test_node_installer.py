@@ -15,20 +15,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.clients import program
+from tests.support.containerd import release
+from tests.support.engines import PLUGINS
 from tests.support.runtime import SOURCE, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.debian("current")]
 
 INSTALLER = SOURCE / "contrib/kubernetes/node_installer.py"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-CONFIG = "version = 2\n# the node's own\n"
+CONFIG = "version = {0}\n# the node's own\n"
 NODE = """
 mount -t tmpfs node {0} && cd {0} && mkdir upper work host && ulimit -n 4096 &&
 mount -t overlay node -o lowerdir=/,upperdir={0}/upper,workdir={0}/work host && cd host &&
 mount --rbind /dev dev && mount --rbind /sys sys && mount -t proc proc proc &&
 mount -t tmpfs run run && mkdir -p var/lib/containerd etc/containerd && mount -t tmpfs var var/lib/containerd &&
-cp {1} usr/local/bin/systemctl && printf '%s' "$1" > etc/containerd/config.toml && rm -f etc/cni/net.d/* &&
+cp {1}/programs/* usr/local/bin/ && printf '%s' "$1" > etc/containerd/config.toml && rm -f etc/cni/net.d/* &&
 pivot_root . mnt && umount -l mnt && cd / && touch run/set-up && while :; do sleep 0.2; done
 """
 SYSTEMCTL = """#!/bin/sh
@@ -69,6 +70,7 @@ class Node:
     Attributes:
         host: its root file system, as it is seen from here.
         labels: what was asked of the API server: path, authorization, body.
+        format: of containerd's configuration.
     """
 
     def __init__(self, directory: pathlib.Path, pid: int, address: str) -> None:
@@ -81,6 +83,7 @@ class Node:
             "NODE_NAME": "node1",
             "PATH": PATH,
         }
+        self.format = 2
         self._env |= {"API_SERVER": address, "SERVICE_ACCOUNT": str(directory)}
 
     def __call__(self, *args: str, check: bool = True) -> str:
@@ -121,18 +124,22 @@ def api_server(noted: list[tuple[str, str | None, object]]) -> Iterator[str]:
             thread.join()
 
 
-@pytest.fixture
-def node(tmp_path: pathlib.Path) -> Iterator[Node]:
-    program("containerd", "containerd")
+@pytest.fixture(params=["", "2"], ids=["installed", "2"])
+def node(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Node]:
+    """A node with containerd as this machine has it, or of another release."""
+    chosen = release(request.param, tmp_path)
+    chosen.program("containerd")
+    (tmp_path / "programs").mkdir(exist_ok=True)
     stage = ["make", "install", f"DESTDIR={tmp_path}/stage", "PREFIX=/usr/local"]
     subprocess.run(stage, cwd=SOURCE, check=True, stdout=subprocess.DEVNULL)
     (tmp_path / "node").mkdir()
-    (tmp_path / "systemctl").write_text(SYSTEMCTL)
-    (tmp_path / "systemctl").chmod(0o755)
-    script = NODE.format(tmp_path / "node", tmp_path / "systemctl")
+    (tmp_path / "programs/systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "programs/systemctl").chmod(0o755)
+    script = NODE.format(tmp_path / "node", tmp_path)
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    config = CONFIG.format(chosen.format)
     with open(tmp_path / "node.log", "wb") as log:
-        holder = subprocess.Popen([*unshare, "sh", "-c", script, "sh", CONFIG], stdout=log, stderr=log)
+        holder = subprocess.Popen([*unshare, "sh", "-c", script, "sh", config], stdout=log, stderr=log)
     try:
         children = pathlib.Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
         wait_until(lambda: children.read_text().split() or holder.poll() is not None, 30, "the node's first process")
@@ -140,6 +147,7 @@ def node(tmp_path: pathlib.Path) -> Iterator[Node]:
         with api_server(labels) as address:
             made = Node(tmp_path, int(children.read_text().split()[0]), address)
             made.labels = labels
+            made.format = chosen.format
             wait_until((made.host / "run/set-up").exists, 30, "the node")
             made.systemctl("restart", "containerd")
             made.log()
@@ -153,7 +161,7 @@ def test_a_node_gets_the_runtime_and_loses_it(node: Node) -> None:
     """Files, service, configuration and label; again without a restart; taken back where the engine does not bear it,
     and not while containers are there."""
     said = node("install")
-    runtimes = tomllib.loads(node.config)["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["runtimes"]
+    runtimes = tomllib.loads(node.config)["plugins"][PLUGINS[node.format]]["containerd"]["runtimes"]
     assert runtimes["sysvisor-runc"]["options"] == {"BinaryName": "/usr/local/sbin/sysvisor-runc"}
     assert "user namespaces" in said  # what `doctor` has found
     service = ["daemon-reload", "enable sysvisor-fs.service", "restart sysvisor-fs.service"]
@@ -174,14 +182,16 @@ def test_a_node_gets_the_runtime_and_loses_it(node: Node) -> None:
     assert "1 containers of the runtime are on this node (one" in node("uninstall", check=False)
     assert "sysvisor-runc" in node.config
     (node.host / "run/containerd/runc/k8s.io/one/state.json").unlink()
+    (node.host / "var/lib/sysvisorfs").mkdir(exist_ok=True)  # as sysvisor-fs makes it
     node("uninstall")
+    assert not (node.host / "var/lib/sysvisorfs").exists()
     assert node.labels[-1][2] == {"metadata": {"labels": {"sysvisor.org/ready": None}}}
-    assert node.config.rstrip() == CONFIG.rstrip()
+    assert node.config.rstrip() == CONFIG.format(node.format).rstrip()
     assert "restart containerd" in node.log()
     assert not list((node.host / "usr/local").glob("*/*sysvisor*"))
     assert "nothing is installed" in node("uninstall")
     (node.host / "run/broken").touch()
     assert "it is broken" in node("install", check=False)
-    assert node.config.rstrip() == CONFIG.rstrip()
+    assert node.config.rstrip() == CONFIG.format(node.format).rstrip()
     assert node.log()[-2:] == ["restart containerd", "restart containerd"]
     assert "sysvisor.org/ready" not in node("uninstall").replace("no sysvisor.org/ready", "")

@@ -214,3 +214,45 @@ def test_pause_and_resume_bring_both_views_in_step(runtime: Runtime, overlay: Ma
     assert runtime("exec", name, "cat", "/given", "/etc/changed").stdout == "given\nfrom outside\n"
     assert runtime("exec", name, "stat", "-c", "%u", "/given").stdout == "0\n"
     runtime("delete", "--force", name)
+
+
+@pytest.mark.parametrize("kind", ["writable", "read-only", "in an overlay"])
+def test_a_volume(runtime: Runtime, new_bundle: Callable[..., Bundle], overlay: MakeOverlay, kind: str) -> None:
+    """An overlay that is bound read-only, as containerd does with an image as a volume, or in another overlay with an
+    empty directory, as CRI-O does, shows its owners; nothing stays of it."""
+    image = overlay(readonly=kind == "read-only")
+    if kind != "read-only":
+        (image.seen / "etc/removed").unlink()
+        (image.seen / "etc/changed").write_text("new\n")
+    source, bundle = str(image.seen), new_bundle()
+    volume = {"destination": "/v", "type": "bind", "source": source, "options": ["rbind", "ro"]}
+    if kind == "in an overlay":
+        (image.layers / "empty").mkdir()
+        volume |= {"type": "overlay", "source": "overlay", "options": [f"lowerdir={source}:{image.layers}/empty"]}
+    bundle.config["mounts"].append(volume)
+    script = "stat -c %u /v /v/home /v/etc/changed; cat /v/etc/changed; ls /v/etc; touch /v/x 2>&1 | grep -o Read-only"
+    result = runtime("run", "-b", bundle.sh(script).path, runtime.id())
+    lines = result.stdout.splitlines()
+    assert lines[:3] == ["0", "1000", "0"]
+    assert lines[3] == ("old" if kind == "read-only" else "new")
+    assert ("removed" in lines) == (kind == "read-only")
+    assert lines[-1] == "Read-only"
+    assert "belong to nobody" not in result.stderr
+    assert image.works() == []
+
+
+def test_a_volume_with_mounts_on_it(
+    runtime: Runtime, new_bundle: Callable[..., Bundle], overlay: MakeOverlay, tmp_path: pathlib.Path
+) -> None:
+    """An overlay on which more is mounted is bound as it is, with a warning: its layers alone would not show that."""
+    image, bundle = overlay(), new_bundle()
+    (tmp_path / "inner").write_text("inner\n")
+    subprocess.run(["mount", "--bind", tmp_path, image.seen / "home"], check=True)
+    try:
+        volume = {"destination": "/v", "type": "bind", "source": str(image.seen), "options": ["rbind", "ro"]}
+        bundle.config["mounts"].append(volume)
+        result = runtime("run", "-b", bundle.sh("cat /v/home/inner").path, runtime.id())
+    finally:
+        subprocess.run(["umount", image.seen / "home"], check=True)
+    assert result.stdout == "inner\n"
+    assert "/v: files will belong to nobody inside" in result.stderr

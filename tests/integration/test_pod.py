@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 from collections.abc import Callable
 
 from sysvisor_runc.plan.namespaces import NAMESPACES
@@ -63,3 +64,22 @@ def test_ids_stay_taken(runtime: Runtime, new_bundle: NewBundle) -> None:
     free(owner, {"uid": int(uid), "gid": int(uid), "size": SIZE})
     assert not link.is_symlink()
     assert not link.with_name(link.name + "+").is_symlink()
+
+
+def test_a_pinned_user_namespace(runtime: Runtime, new_bundle: NewBundle, tmp_path: pathlib.Path) -> None:
+    """Who joins a user namespace by a file that it is pinned to, as CRI-O gives it, has its ids in volumes, too."""
+    _, pid = start(runtime, new_bundle())
+    pin = tmp_path / "user"
+    pin.touch()
+    subprocess.run(["mount", "--bind", f"/proc/{pid}/ns/user", pin], check=True)
+    try:
+        bundle = join(new_bundle(), pid, "ipc", "network", "uts")
+        bundle.linux["namespaces"].append({"type": "user", "path": str(pin)})
+        (tmp_path / "volume").mkdir()
+        volume = {"destination": "/v", "type": "bind", "source": str(tmp_path / "volume"), "options": ["rbind"]}
+        bundle.config["mounts"].append(volume)
+        seen = observe(runtime, bundle, ids="cat /proc/self/uid_map", made="touch /v/x; stat -c %u /v /v/x")
+    finally:
+        subprocess.run(["umount", pin], check=True)
+    assert seen["ids"].split() == pathlib.Path(f"/proc/{pid}/uid_map").read_text().split()
+    assert seen["made"].split() == ["0", "0"]

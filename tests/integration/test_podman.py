@@ -124,7 +124,7 @@ def test_lifecycle(podman: Podman) -> None:
     name = podman.start("-m", "64m", sh="echo hello; trap 'exit 3' TERM; while :; do sleep 0.2; done")
     assert podman("exec", "-u", "1000", name, "id", "-u") == "1000"
     wait_until(lambda: podman("logs", name) == "hello", 30, "the log")
-    assert "sleep" in podman("top", name, "args")
+    wait_until(lambda: "sleep" in podman("top", name, "args"), 30, "the script's sleep")
     podman("pause", name)
     assert podman.inspect(name, "{{.State.Status}}") == "paused"
     podman("unpause", name)

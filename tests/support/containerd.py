@@ -9,7 +9,9 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 
-from tests.support import leaks
+import pytest
+
+from tests.support import debian, leaks
 from tests.support.clients import Client, image_tar, private_daemon, program, remove_cgroups
 from tests.support.runtime import PROGRAM, wait_until
 
@@ -17,13 +19,48 @@ NAMES = ("containerd", "ctr")
 IMAGE = "docker.io/local/box:latest"
 # What the image runs unless told otherwise: nothing, until it is asked to end.
 COMMAND = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.2; done"]
-CONFIG = """version = 2
+CONFIG = """version = {1}
 root = "{0}/root"
 state = "{0}/state"
-disabled_plugins = [{1}]
+disabled_plugins = [{2}]
 [grpc]
-  address = "{0}/containerd.sock"
+  address = "{0}/engine.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{0}/opt"
 """
+# What containerd 2 has beside it, and where that keeps its socket.
+NRI = """[plugins."io.containerd.nri.v1.nri"]
+  socket_path = "{0}/nri.sock"
+"""
+# The releases that there are tests with, by the Debian (`tools.debian_rootfs`) that has them, '' being this machine's.
+RELEASES = {"1.7": "criu", "2": "current"}
+
+
+class Release:
+    """One release of containerd.
+
+    Attributes:
+        format: the version of its configuration.
+        programs: the directory that it is in, '' for where the machine has its programs.
+    """
+
+    def __init__(self, programs: str = "", format: int = 2) -> None:  # noqa: A002 - configuration calls it so
+        self.programs = programs
+        self.format = format
+
+    def program(self, name: str) -> str:
+        """The path of one of its programs."""
+        return f"{self.programs}/{name}" if self.programs else program(name, "containerd")
+
+
+def release(name: str, directory: pathlib.Path) -> Release:
+    """containerd as this machine has it for '', else the release of a newer Debian at `directory`; skips likewise."""
+    if not name:
+        return Release()
+    programs = debian.programs(RELEASES[name], directory / "programs", "containerd-shim-runc-v2", *NAMES)
+    if subprocess.run([programs / NAMES[0], "--version"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
+        pytest.skip(f"containerd {name} does not run here; to force it: a C library as new as its Debian's")
+    return Release(str(programs), 2 if name.startswith("1.") else 3)
 
 
 def docker_archive(directory: pathlib.Path) -> pathlib.Path:
@@ -54,24 +91,25 @@ def docker_archive(directory: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def containerd(
-    directory: pathlib.Path, namespace: str, config: str = "", setup: str = "", programs: str = ""
+    directory: pathlib.Path, namespace: str, release: Release, config: str = "", setup: str = ""
 ) -> Iterator[Client]:
     """containerd with directories of its own; the client is `ctr` in one of its namespaces, where the image is.
 
-    `config` is for the CRI, which is off without; `setup` are shell commands for its namespaces; `programs` is a
-    directory that has another containerd than Debian's. What is left of tasks and containers in the end is removed.
+    `config` is for the CRI, which is off without; `setup` are shell commands for its namespaces. What is left of tasks
+    and containers in the end is removed.
     """
     for path in (directory, *directory.parents[:2]):
         path.chmod(0o755)
-    daemon, ctr = (f"{programs}/{name}" if programs else program(name, "containerd") for name in NAMES)
-    client = Client(directory, ctr, "-a", f"{directory}/containerd.sock", "-n", namespace)
+    daemon, ctr = (release.program(name) for name in NAMES)
+    client = Client(directory, ctr, "-a", f"{directory}/engine.sock", "-n", namespace)
     file = directory / "config.toml"
     disabled = "" if config else '"io.containerd.grpc.v1.cri"'
-    file.write_text(CONFIG.format(directory, disabled) + config)
+    own = NRI if release.format > 2 else ""
+    file.write_text((CONFIG + own).format(directory, release.format, disabled) + config)
     if config:
         subprocess.run([PROGRAM, "install", "--containerd", "--config", file], check=True, stdout=subprocess.DEVNULL)
-    if programs:
-        setup = f"PATH={programs}:$PATH; {setup}"  # its shim, too
+    if release.programs:
+        setup = f"PATH={release.programs}:$PATH; {setup}"  # its shim, too
     with private_daemon([daemon, "-c", str(file)], directory / "daemon.log", setup):
         wait_until(lambda: client("version", check=False).returncode == 0, 60, "containerd")
         client("image", "import", str(docker_archive(directory)))

@@ -1,4 +1,4 @@
-"""Pods as a kubelet makes them: sandboxes and containers of a private containerd, asked for through its CRI."""
+"""Pods as a kubelet makes them: sandboxes and containers of a private engine, asked for through its CRI."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ class Cri:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        argv = [sys.executable, str(CLIENT), f"{client.directory}/containerd.sock"]
+        argv = [sys.executable, str(CLIENT), f"{client.directory}/engine.sock"]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __call__(self, method: str, **fields: object) -> Any:
@@ -78,7 +78,7 @@ class Pod:
         security = {"namespace_options": self.options} | config.pop("security", {})
         given = {
             "metadata": {"name": name},
-            "image": {"image": IMAGE},
+            "image": {"image": IMAGE, "user_specified_image": IMAGE},
             "command": ["sh", "-c", sh],
             "log_path": f"{name}.log",
             "linux": {"security_context": security, "resources": config.pop("resources", {})},

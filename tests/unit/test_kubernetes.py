@@ -3,6 +3,7 @@
 import ast
 import pathlib
 import re
+import runpy
 import tomllib
 from typing import Any
 
@@ -70,6 +71,26 @@ def test_the_account_may_label_nodes_and_nothing_else() -> None:
     """Whoever takes the installer over gets no further right from the API server."""
     roles = [each for each in documents("installer.yaml") if each["kind"] == "ClusterRole"]
     assert [role["rules"] for role in roles] == [[{"apiGroups": [""], "resources": ["nodes"], "verbs": ["patch"]}]]
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, "https://kubernetes.default.svc"),
+        ({"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "6443"}, "https://10.96.0.1:6443"),
+        ({"KUBERNETES_SERVICE_HOST": "fd00::1"}, "https://[fd00::1]:443"),
+        ({"KUBERNETES_SERVICE_HOST": "10.96.0.1", "API_SERVER": "http://127.0.0.1:1"}, "http://127.0.0.1:1"),
+    ],
+)
+def test_the_api_server_is_found_without_dns(
+    environment: dict[str, str], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The installer goes to the address that Kubernetes tells every pod, unless told another one."""
+    for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "API_SERVER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert runpy.run_path(str(FOLDER / "node_installer.py"))["api_server"]() == url
 
 
 @pytest.mark.parametrize(
