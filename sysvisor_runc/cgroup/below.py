@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from sysvisor_runc.cgroup.file import GONE, failure, read
 from sysvisor_runc.cgroup.kill import try_freeze
 from sysvisor_runc.cgroup.layout import LEAF_V1
-from sysvisor_runc.cgroup.tree import directories
+from sysvisor_runc.cgroup.tree import directories, remove
 from sysvisor_runc.kernel import file
 from sysvisor_runc.kernel.file import write
 
@@ -26,7 +27,7 @@ def give(directory: str, files: tuple[str, ...], uid: int, gid: int) -> None:
         os.chown(f"{directory}/{name}", uid, gid, follow_symlinks=False)
 
 
-def pass_on(path: str, step: Setting) -> None:
+def pass_on(path: str, step: Setting, manager: Freezable) -> None:
     """Hand a v1 value that `path` itself has just got on to the leaf, which does not get it by itself.
 
     A limit that binds one cgroup only goes to every cgroup below and takes the right to make more of them away.
@@ -34,17 +35,67 @@ def pass_on(path: str, step: Setting) -> None:
     Raises:
         CgroupError: it is refused there.
     """
+    leaf = f"{path}/{LEAF_V1}"
     try:
-        if step.flat:
-            for index, dirfd in enumerate(directories(path)):
-                if index:
-                    # Before it is looked into: from then on nobody inside makes or removes anything there.
-                    _take(dirfd)
-                    _write(step, dirfd)
-        else:
-            _write(step, None, f"{path}/{LEAF_V1}/{step.file}")
+        if not step.flat:
+            _write(step, None, f"{leaf}/{step.file}")
+            return
+        held = not manager.frozen() and try_freeze(manager)
+        try:
+            _bind_all(leaf, step)
+        finally:
+            if held:
+                manager.thaw()
     except OSError as e:
         raise failure(f"pass {step.file} on below", path, e) from None
+
+
+def _bind_all(leaf: str, step: Setting) -> None:
+    """Write the limit into the leaf and every cgroup below, none of which is the container's any more.
+
+    Whoever has made a cgroup owns its files, limits included, and may hold them open, which no change of owner ends. So
+    those of the container's making are made anew, with the threads that they had.
+    """
+    strange = False
+    for dirfd in directories(leaf):
+        strange = strange or os.fstat(dirfd).st_uid != 0
+        # Before it is looked into: from then on nobody inside makes or removes anything there.
+        _take(dirfd)
+        _write(step, dirfd)
+    if not strange:
+        return
+    found = []
+    for dirfd in directories(leaf, deepest_first=True):
+        threads = file.read("tasks", dirfd).split()
+        found.append((_place(dirfd), threads))
+        _move(threads, leaf)
+    found.pop()  # the leaf, which comes last
+    for entry in os.scandir(leaf):
+        if entry.is_dir(follow_symlinks=False):
+            remove(entry.path)
+    for place, threads in reversed(found):
+        if place:
+            os.mkdir(place, 0o755)
+            _write(step, None, f"{place}/{step.file}")
+            _move(threads, place)
+
+
+def _place(dirfd: int) -> str:
+    """The path of a cgroup; "" for one that is deeper than a path can say, which nobody can use either."""
+    try:
+        return os.readlink(f"/proc/self/fd/{dirfd}")
+    except OSError as e:
+        if e.errno != errno.ENAMETOOLONG:
+            raise
+        return ""
+
+
+def _move(threads: list[bytes], directory: str) -> None:
+    for thread in threads:
+        try:
+            write(f"{directory}/tasks", thread.decode())
+        except ProcessLookupError:
+            pass
 
 
 def narrow_below(path: str, step: Setting, manager: Freezable) -> None:

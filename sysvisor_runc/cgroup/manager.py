@@ -260,7 +260,7 @@ class Manager:
         ):
             from sysvisor_runc.cgroup.below import pass_on
 
-            pass_on(path, step)
+            pass_on(path, step, self)
         return True
 
     # ---- processes

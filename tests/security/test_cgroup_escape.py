@@ -164,3 +164,40 @@ def test_throttles_reach_whatever_a_container_has_below(runtime: Runtime, bundle
         assert os.fstat(fd).st_uid == 0
         assert kernel_file.read("blkio.throttle.read_bps_device", fd).split() == [b"%d:%d" % (major, minor), b"1048576"]
     assert depth > 15
+
+
+# Opens the limits of a cgroup of its own before there are any to lift, and lifts them as soon as there are.
+LIFT = """
+cd /sys/fs/cgroup/blkio && mkdir -p own/inner && cd own/inner && echo $$ >tasks && exec 3>blkio.throttle.read_bps_device
+echo dug
+while ! grep -q 1048576 /sys/fs/cgroup/blkio/blkio.throttle.read_bps_device; do sleep 0.02; done
+for i in 1 2 3; do echo "$0 0" >&3; echo "$0 0" >/sys/fs/cgroup/blkio/own/inner/blkio.throttle.read_bps_device; done
+mkdir /sys/fs/cgroup/blkio/more && echo $$ >/sys/fs/cgroup/blkio/more/tasks
+echo tried
+sleep 1000
+"""
+
+
+def test_a_throttle_cannot_be_lifted(runtime: Runtime, bundle: Bundle) -> None:
+    """The cgroups that a container has made are not its own any more once they are throttled, open files or not."""
+    disk = next((d for d in pathlib.Path("/sys/block").iterdir() if int((d / "size").read_text())), None)
+    if disk is None or not (CGROUPS / "blkio/tasks").exists():
+        pytest.skip("no block device or no v1 blkio controller; to force it: losetup -f FILE on cgroup v1")
+    number = (disk / "dev").read_text().strip()
+    bundle.run("/bin/sh", "-c", LIFT, number)
+    name, output = runtime.id(), runtime.directory / "output"
+    with output.open("wb") as file:
+        runtime("run", "--detach", "--bundle", bundle.path, name, stdout=file)
+    wait_until(lambda: b"dug" in output.read_bytes(), 20)
+    state = json.loads((runtime.root / name / "state.json").read_text())
+    resources = runtime.directory / "resources.json"
+    major, minor = map(int, number.split(":"))
+    limit = {"major": major, "minor": minor, "rate": 1 << 20}
+    resources.write_text(json.dumps({"blockIO": {"throttleReadBpsDevice": [limit]}}))
+    runtime("update", "--resources", resources, name)
+    wait_until(lambda: b"tried" in output.read_bytes(), 20)
+    inner = pathlib.Path(state["cgroup"]["paths"]["blkio"], "syscont/own/inner")
+    assert str(state["initPid"]) in (inner / "tasks").read_text().split()
+    for path in (inner, inner.parent, inner.parent.parent):
+        assert (path / "blkio.throttle.read_bps_device").read_text().split() == [number, "1048576"]
+    assert not (inner.parent.parent / "more").exists()
