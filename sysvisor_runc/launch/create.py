@@ -245,7 +245,8 @@ class Launch:
         facts.no_new_keyring = self.request.no_new_keyring
         facts.preserve_fds = self.request.preserve_fds
         facts.traits = self.traits
-        facts.own_id = self._own_id()
+        # The owner has all rights inside; a root who lacks some has them by that alone, to save the container for one.
+        facts.own_id = self._own_id() if held & known == known else None
         facts.seccomp = self._seccomp()
         return facts
 

@@ -25,6 +25,12 @@ def test_limits_on_cgroup_v2(said: Said) -> None:
     assert " passed" in said()
 
 
+@guest("v2", "security/test_users_limits.py", select="not [runtime] and not allotted")
+def test_whose_limits(said: Said) -> None:
+    """A root with all capabilities: what is made in a container counts against its own root."""
+    assert "lacks capabilities" not in said()
+
+
 @guest(
     "v1",
     "integration/test_apparmor.py",
