@@ -34,7 +34,7 @@ _sysvisor_runc_value() {
 
 _sysvisor_runc_flags() {
     case $1 in
-        '') _sysvisor_runc_words '--debug --log --log-format --root --systemd-cgroup --rootless --criu --no-sysvisor-fs --no-syscont --help -h --version -v' ;;
+        '') _sysvisor_runc_words '--debug --log --log-format --root --systemd-cgroup --rootless --criu --no-sysvisor-fs --no-syscont --only-syscont --help -h --version -v' ;;
         attach) _sysvisor_runc_words '' ;;
         checkpoint) _sysvisor_runc_words '--image-path --work-path --tcp-established --ext-unix-sk --shell-job --lazy-pages --file-locks --manage-cgroups-mode --empty-ns --auto-dedup --parent-path --leave-running --tcp-skip-in-flight --link-remap --status-fd --page-server --pre-dump' ;;
         create) _sysvisor_runc_words '--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --set-credential --load-credential --uid-shift --cpuset-from-quota' ;;

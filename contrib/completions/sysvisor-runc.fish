@@ -15,6 +15,7 @@ complete -c sysvisor-runc -n __fish_use_subcommand -l rootless -x -a 'true false
 complete -c sysvisor-runc -n __fish_use_subcommand -l criu -r -F -d 'the criu program that checkpoints and restores'
 complete -c sysvisor-runc -n __fish_use_subcommand -l no-sysvisor-fs -d 'do without sysvisor-fs: the container sees the kernel\'s own /proc and /sys'
 complete -c sysvisor-runc -n __fish_use_subcommand -l no-syscont -d 'make the container exactly as its config.json says, not as a system container'
+complete -c sysvisor-runc -n __fish_use_subcommand -l only-syscont -d 'refuse a container whose image or annotations ask for a plain one'
 complete -c sysvisor-runc -n __fish_use_subcommand -l help -s h -d 'show help'
 complete -c sysvisor-runc -n __fish_use_subcommand -l version -s v -d 'show the version and what was built in'
 complete -c sysvisor-runc -n __fish_use_subcommand -a attach -d 'use the terminal of a detached container'

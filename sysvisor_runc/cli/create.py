@@ -48,6 +48,7 @@ def request_for(options: Options) -> Request:
         },
     )
     request.syscont = not shared.no_syscont
+    request.only_syscont = shared.only_syscont
     request.systemd_cgroup = shared.systemd_cgroup
     request.rootless = shared.rootless
     request.connect_systemd = connect

@@ -180,7 +180,7 @@ init, `exec` with that of its process, or 255 if it could not be run. A failure 
 and in the file given with `--log`."""
 
 ENVIRONMENT = (
-    ("SYSVISOR_SYSCONT_MODE", "TRUE or FALSE. FALSE is the same as `--no-syscont`."),
+    ("SYSVISOR_SYSCONT_MODE", "TRUE, FALSE, which is the same as `--no-syscont`, or ONLY: `--only-syscont`."),
     ("XDG_RUNTIME_DIR", "Holds the state of containers for an ordinary user, unless `--root` is given."),
     (
         "LISTEN_FDS",

@@ -35,8 +35,8 @@ class GlobalOptions:
     """
 
     __slots__ = (
-        "criu", "debug", "log", "log_format", "no_syscont", "no_sysvisor_fs", "root", "root_given", "rootless",
-        "systemd_cgroup",
+        "criu", "debug", "log", "log_format", "no_syscont", "no_sysvisor_fs", "only_syscont", "root", "root_given",
+        "rootless", "systemd_cgroup",
     )  # fmt: skip
 
     def __init__(self, store: Store) -> None:
@@ -50,7 +50,11 @@ class GlobalOptions:
         self.rootless = None if rootless in ("", "auto") else rootless in _TRUE
         self.criu = _last(store, "criu") or "criu"
         self.no_sysvisor_fs = _is_on(store, "no-sysvisor-fs")
-        self.no_syscont = _is_on(store, "no-syscont") or _conforming_by_environment()
+        mode = _mode_by_environment()
+        self.no_syscont = _is_on(store, "no-syscont") or mode == "FALSE"
+        self.only_syscont = _is_on(store, "only-syscont") or mode == "ONLY"
+        if self.no_syscont and self.only_syscont:
+            raise UsageError("--no-syscont and --only-syscont exclude each other", hint=f"{SYSCONT_MODE} may say one")
 
 
 class Options:
@@ -146,11 +150,11 @@ def _chosen_root(value: str) -> str:
     return root
 
 
-def _conforming_by_environment() -> bool:
+def _mode_by_environment() -> str:
     mode = os.environ.get(SYSCONT_MODE, "TRUE")
-    if mode not in ("TRUE", "FALSE"):
-        raise UsageError(f"environment variable {SYSCONT_MODE} must be TRUE or FALSE, not {mode!r}")
-    return mode == "FALSE"
+    if mode not in ("TRUE", "FALSE", "ONLY"):
+        raise UsageError(f"environment variable {SYSCONT_MODE} must be TRUE, FALSE or ONLY, not {mode!r}")
+    return mode
 
 
 def _level(flags: tuple[Flag, ...], store: Store) -> Level:

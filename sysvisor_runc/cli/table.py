@@ -32,6 +32,7 @@ GLOBALS: tuple[Flag, ...] = (
     ("criu", "", TEXT, "PATH", "criu", "the criu program that checkpoints and restores"),
     ("no-sysvisor-fs", "", BOOL, "", "", "do without sysvisor-fs: the container sees the kernel's own /proc and /sys"),
     ("no-syscont", "", BOOL, "", "", "make the container exactly as its config.json says, not as a system container"),
+    ("only-syscont", "", BOOL, "", "", "refuse a container whose image or annotations ask for a plain one"),
     ("help", "h", BOOL, "", "", "show help"),
     ("version", "v", BOOL, "", "", "show the version and what was built in"),
 )  # fmt: skip

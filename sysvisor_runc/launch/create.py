@@ -208,7 +208,7 @@ class Launch:
             spec = load(self.bundle, warnings, rootless=os.geteuid() != 0, added=("user", "cgroup", "time"))
             from sysvisor_runc.syscont.settings import is_disabled
 
-            if not is_disabled(spec, os.environ):
+            if not is_disabled(spec, allowed=not self.request.only_syscont):
                 return spec
             self.syscont = False
             warnings.clear()

@@ -77,6 +77,7 @@ class Request:
         "move_devices",
         "no_new_keyring",
         "no_pivot",
+        "only_syscont",
         "pid_file",
         "pidfd_socket",
         "preserve_fds",
@@ -108,6 +109,7 @@ class Request:
         self.preserve_fds = 0
         self.service: Service | None = None
         self.syscont = True
+        self.only_syscont = False
         self.fs = False
         self.fs_program = ""
         self.serve_fs_agent: Callable[[int], None] | None = None

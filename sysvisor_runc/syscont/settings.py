@@ -4,8 +4,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sysvisor_runc.spec.types import Process, Spec
 
 
@@ -22,24 +20,15 @@ class Settings:
         self.skip_uid_shift: frozenset[str] = frozenset()  # destinations whose binds are never ID-mapped
 
 
-def read_settings(spec: Spec, process: Process | None = None, env: Mapping[str, str] | None = None) -> Settings:
+def read_settings(spec: Spec, process: Process | None = None) -> Settings:
     """The settings of a container, or of a process that joins it.
 
-    Later ones win: the runtime's own environment `env`, variables of the container's process, variables of `process`,
-    annotations (the caller writes those, while an image may bring variables).
+    Later ones win: variables of the container's process, variables of `process`, annotations (the caller writes those,
+    while an image may bring variables).
     Raises SpecError for an unknown `SYSVISOR_*` variable in a spec or a value that is not one.
     """
     settings = Settings()
-    wishes = []
-    if env and "SYSVISOR_SYSCONT_MODE" in env:
-        wishes.append(("environment variable", "SYSVISOR_SYSCONT_MODE=" + env["SYSVISOR_SYSCONT_MODE"]))
-    for source in (spec.get("process"), process):
-        for index, entry in enumerate(source.get("env", ()) if source else ()):
-            if entry.startswith("SYSVISOR_"):
-                wishes.append((f"process.env[{index}]", entry))
-    for key, text in spec.get("annotations", {}).items():
-        if key.startswith("org.sysvisor."):
-            wishes.append((f"annotations[{key!r}]", f"{key}={text}"))
+    wishes = _wishes(spec, process)
     if wishes:
         from sysvisor_runc.syscont.wishes import read
 
@@ -48,9 +37,27 @@ def read_settings(spec: Spec, process: Process | None = None, env: Mapping[str, 
     return settings
 
 
-def is_disabled(spec: Spec, env: Mapping[str, str]) -> bool:
-    """Whether this container is to be made exactly as its spec says. `env` is the runtime's own environment.
+def _wishes(spec: Spec, process: Process | None = None) -> list[tuple[str, str]]:
+    wishes = []
+    for source in (spec.get("process"), process):
+        for index, entry in enumerate(source.get("env", ()) if source else ()):
+            if entry.startswith("SYSVISOR_"):
+                wishes.append((f"process.env[{index}]", entry))
+    for key, text in spec.get("annotations", {}).items():
+        if key.startswith("org.sysvisor."):
+            wishes.append((f"annotations[{key!r}]", f"{key}={text}"))
+    return wishes
 
-    Raises SpecError as `read_settings` does.
+
+def is_disabled(spec: Spec, *, allowed: bool = True) -> bool:
+    """Whether this container asks to be made exactly as its spec says.
+
+    Raises SpecError as `read_settings` does, and where that is not `allowed`.
     """
-    return not read_settings(spec, env=env).syscont_mode
+    if read_settings(spec).syscont_mode:
+        return False
+    if not allowed:
+        from sysvisor_runc.syscont.wishes import not_allowed
+
+        raise not_allowed(_wishes(spec))
+    return True

@@ -22,6 +22,16 @@ def read(wishes: list[tuple[str, str]]) -> dict[str, bool | frozenset[str]]:
     return found
 
 
+def not_allowed(wishes: list[tuple[str, str]]) -> SpecError:
+    """The error for one of these wishes to be a plain container, by the last that says so."""
+    path = next(path for path, entry in reversed(wishes) if "syscont_mode" in _read(path, entry))
+    return SpecError(
+        path,
+        "a plain container is asked for, and this runtime makes system containers only",
+        hint="leave the setting out, or --only-syscont, SYSVISOR_SYSCONT_MODE=ONLY of the runtime",
+    )
+
+
 def _read(path: str, entry: str) -> dict[str, bool | frozenset[str]]:
     full_name, _, value = entry.partition("=")
     is_variable = full_name.startswith("SYSVISOR_")

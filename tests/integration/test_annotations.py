@@ -26,3 +26,17 @@ def test_the_mode_is_an_annotation(runtime: Runtime, bundle: Bundle) -> None:
     bundle.process["env"].pop()
     _, pid = start(runtime, bundle)
     assert namespace(pid, "user") != namespace("self", "user")
+
+
+def test_nobody_may_ask_for_a_plain_container(runtime: Runtime, bundle: Bundle) -> None:
+    """Where the runtime makes system containers only, a variable is refused by name, and so is an annotation."""
+    bundle.process["env"].append("SYSVISOR_SYSCONT_MODE=FALSE")
+    last = f"process.env[{len(bundle.process['env']) - 1}]"
+    runtime.flags += ("--only-syscont",)
+    assert last in runtime.fails("run", "--bundle", bundle.save().path, runtime.id()).stderr
+    bundle.config["annotations"] = {"org.sysvisor.syscont-mode": "false"}
+    error = runtime.fails("create", "--bundle", bundle.save().path, runtime.id()).stderr
+    assert "annotations['org.sysvisor.syscont-mode']" in error and "--only-syscont" in error
+    bundle.config["annotations"] = {"org.sysvisor.syscont-mode": "true"}
+    _, pid = start(runtime, bundle)
+    assert namespace(pid, "user") != namespace("self", "user")

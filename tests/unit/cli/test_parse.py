@@ -260,12 +260,21 @@ def test_the_file_system_is_no_state_root(root: str) -> None:
 
 @pytest.mark.parametrize(("mode", "plain"), [("TRUE", False), ("FALSE", True)])
 def test_environment_can_ask_for_plain_containers(monkeypatch: pytest.MonkeyPatch, mode: str, plain: bool) -> None:
-    """SYSVISOR_SYSCONT_MODE=FALSE is --no-syscont; anything but TRUE and FALSE is refused."""
+    """SYSVISOR_SYSCONT_MODE=FALSE is --no-syscont; what it does not know is refused."""
     monkeypatch.setenv("SYSVISOR_SYSCONT_MODE", mode)
     assert parse("list").globals.no_syscont is plain
     assert parse("--no-syscont", "list").globals.no_syscont
     monkeypatch.setenv("SYSVISOR_SYSCONT_MODE", mode.lower())
     assert "SYSVISOR_SYSCONT_MODE" in failure("list").message
+
+
+def test_only_system_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SYSVISOR_SYSCONT_MODE=ONLY is --only-syscont; neither goes with --no-syscont."""
+    assert parse("--only-syscont", "list").globals.only_syscont
+    assert "exclude each other" in failure("--only-syscont", "--no-syscont", "list").message
+    monkeypatch.setenv("SYSVISOR_SYSCONT_MODE", "ONLY")
+    assert parse("list").globals.only_syscont
+    assert "exclude each other" in failure("--no-syscont", "list").message
 
 
 def test_root_ignores_the_session_of_root(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,23 +9,22 @@ from tests.unit.syscont import sample
 
 def test_defaults() -> None:
     """A configuration that says nothing asks for a system container."""
-    assert not is_disabled(sample.spec(), {})
+    assert not is_disabled(sample.spec())
 
 
 @pytest.mark.parametrize("value", ["FALSE", "false"])
 def test_switched_off(value: str) -> None:
-    """An annotation, a variable of the container or one of the runtime each suffice."""
-    assert is_disabled(sample.spec(annotations={"org.sysvisor.syscont-mode": value}), {})
-    assert is_disabled(sample.spec(process={"env": [f"SYSVISOR_SYSCONT_MODE={value}"]}), {})
-    assert is_disabled(sample.spec(), {"SYSVISOR_SYSCONT_MODE": value})
+    """An annotation or a variable of the container suffices."""
+    assert is_disabled(sample.spec(annotations={"org.sysvisor.syscont-mode": value}))
+    assert is_disabled(sample.spec(process={"env": [f"SYSVISOR_SYSCONT_MODE={value}"]}))
 
 
 def test_the_nearer_wins() -> None:
-    """Annotation before the container's variable before the runtime's."""
+    """Annotation before the container's variable."""
     on = sample.spec(process={"env": ["SYSVISOR_SYSCONT_MODE=TRUE"]})
-    assert not is_disabled(on, {"SYSVISOR_SYSCONT_MODE": "FALSE"})
+    assert not is_disabled(on)
     off = sample.spec(annotations={"org.sysvisor.syscont-mode": "false"}, process={"env": on["process"]["env"]})
-    assert is_disabled(off, {})
+    assert is_disabled(off)
 
 
 def test_all_of_them() -> None:
@@ -66,9 +65,3 @@ def test_refused(entry: str) -> None:
 def test_reserved() -> None:
     """What sysvisor-fs will understand is accepted already."""
     read_settings(sample.spec(process={"env": ["SYSVISOR_IGNORE_SYSFS_CHOWN=TRUE"]}))
-
-
-def test_the_runtimes_own_environment_is_checked_too() -> None:
-    """A value that is neither true nor false is not taken for either."""
-    with pytest.raises(SpecError, match="environment variable"):
-        is_disabled(sample.spec(), {"SYSVISOR_SYSCONT_MODE": "0"})
