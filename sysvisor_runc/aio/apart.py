@@ -77,9 +77,9 @@ def _enter(hierarchy: Hierarchy, path: str) -> None:
         os.mkdir(path, 0o755)
     except FileExistsError:
         pass
-    if "cpuset" in hierarchy.controllers:
-        # Empty at first, and then nobody gets in (cpusets(7)).
-        for file in ("cpuset.cpus", "cpuset.mems"):
+    # A v1 cpuset is empty at first, and then nobody gets in (cpusets(7)). On v2 the top has no such files.
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        if os.path.exists(f"{hierarchy.mountpoint}/{file}"):
             with open(f"{hierarchy.mountpoint}/{file}", encoding="ascii") as above:
                 write(f"{path}/{file}", above.read().strip())
     write(_members(path), "0")

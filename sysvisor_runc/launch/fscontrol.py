@@ -73,6 +73,7 @@ class Connection:
 
         Raises:
             NoAnswer: the daemon has ended, or does not answer in time.
+            LaunchError: we can have no more descriptors.
             Interrupted: a signal came first.
         """
         from sysvisor_runc.jsonlight import loads
@@ -80,7 +81,7 @@ class Connection:
         if not wait_readable(self.fileno(), names.DEADLINE):
             raise NoAnswer(f"no answer within {names.DEADLINE:g} s")
         try:
-            data, control, _, _ = self._link.recvmsg(
+            data, control, flags, _ = self._link.recvmsg(
                 _ANSWER_MAX, _socket.CMSG_SPACE(4 * _FDS_MAX), _socket.MSG_CMSG_CLOEXEC
             )
         except OSError as error:
@@ -88,6 +89,10 @@ class Connection:
         if not data:
             raise NoAnswer("it ended without an answer", ended=True)
         fds = [int.from_bytes(part[at : at + 4], "little") for _, _, part in control for at in range(0, len(part), 4)]
+        if flags & _socket.MSG_CTRUNC:
+            for fd in fds:
+                os.close(fd)
+            raise failure("its files cannot be had: too many open files")
         answer = loads(data)
         return answer if isinstance(answer, dict) else {"error": "its answer is no object"}, fds
 

@@ -183,9 +183,8 @@ def _give_weight(cgroup: str) -> None:
 
 
 def _fill_cpuset(top: str) -> None:
-    """A new v1 cpuset is empty, and takes nobody until it has CPUs and memory nodes."""
+    """A new v1 cpuset is empty and takes nobody until it has CPUs and memory nodes. On v2 the top has no such files."""
     for name in ("cpuset.cpus", "cpuset.mems"):
-        own = f"{top}/{_CGROUP}/{name}"
-        if os.path.exists(own):
-            with open(f"{top}/{name}", "rb") as above, open(own, "wb", buffering=0) as file:
+        if os.path.exists(f"{top}/{name}"):
+            with open(f"{top}/{name}", "rb") as above, open(f"{top}/{_CGROUP}/{name}", "wb", buffering=0) as file:
                 file.write(above.read())

@@ -188,6 +188,7 @@ def test_daemon_killed_in_a_launch(
     done = launch.wait(60)
     assert done.returncode == 0, done
     assert done.stdout.startswith(f"uptime {name} ")
+    wait_until(daemon.answers, what="the next daemon")
     assert daemon.served() == []
 
 

@@ -137,17 +137,34 @@ def test_recursive_words_that_give_back(plain_runtime: Runtime, bundle: Bundle, 
     subprocess.run(["mount", "-o", "remount,bind,rw,exec", str(tree / "inner")], check=True)
 
 
+@pytest.fixture(params=["private", "shared"])
+def hosts_mount(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[pathlib.Path]:
+    """A mount of the host's; systemd makes them shared."""
+    source = bundle.path / "source"
+    source.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", f"--make-{request.param}", "none", source], check=True)
+    yield source
+    subprocess.run(["umount", "-l", source], check=True)
+
+
 @pytest.mark.parametrize(
     ("word", "fields"),
     [("shared", ["shared"]), ("rslave", []), ("private", []), ("unbindable", ["unbindable"]), ("rshared", ["shared"])],
 )
-def test_propagation(plain_runtime: Runtime, bundle: Bundle, word: str, fields: list[str]) -> None:
-    """Of one mount; a recursive one reaches what is mounted on it."""
-    source = bundle.path / "source"
-    source.mkdir()
-    add(bundle, "/mnt", "bind", str(source), "bind", word)
+def test_propagation(
+    request: pytest.FixtureRequest,
+    plain_runtime: Runtime,
+    bundle: Bundle,
+    hosts_mount: pathlib.Path,
+    word: str,
+    fields: list[str],
+) -> None:
+    """Of one mount; a recursive one reaches what is mounted on it. A shared one is followed, unless told not to."""
+    follows = request.node.callspec.params["hosts_mount"] == "shared" and word in ("shared", "rslave", "rshared")
+    add(bundle, "/mnt", "bind", str(hosts_mount), "bind", word)
     _, pid = start(plain_runtime, bundle)
-    assert [field.split(":")[0] for field in mounted(pid)["/mnt"]["propagation"]] == fields
+    found = [field.split(":")[0] for field in mounted(pid)["/mnt"]["propagation"]]
+    assert found == [*fields, *["master"] * follows]
 
 
 def test_mounts_travel_as_their_propagation_says(

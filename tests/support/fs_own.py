@@ -36,6 +36,10 @@ class OwnDaemon:
         status: dict[str, Any] = json.loads(done.stdout)
         return status
 
+    def answers(self) -> bool:
+        """Whether it is there: one that takes over serves files before it answers questions."""
+        return self.command("status", "--json").returncode == 0
+
     def served(self) -> list[str]:
         """The ids of its containers."""
         return [container["id"] for container in self.status()["containers"]]
