@@ -10,7 +10,7 @@ import os
 import time
 
 from sysvisor_runc import log, supervise
-from sysvisor_runc.aio.exits import ExitWatch, wait_status
+from sysvisor_runc.aio.exits import ExitWatch
 from sysvisor_runc.aio.outcome import outcome
 from sysvisor_runc.errors import SysvisorError
 from sysvisor_runc.state import supervision
@@ -110,7 +110,7 @@ class Onlooker:
         self._seen[pidfd] = seen
         if record is not None:
             self._watch_memory(seen, record)
-        self._exits.watch(pidfd)
+        self._exits.watch(pidfd, pid)
 
     def _watch_memory(self, seen: _Seen, record: Record) -> None:
         def killed() -> None:
@@ -125,7 +125,7 @@ class Onlooker:
         seen = self._seen.get(pidfd)
         if seen is None:
             return
-        status = wait_status(pidfd, *seen.init)
+        status = self._exits.wait_status(pidfd, *seen.init)
         ended = None if status is None else outcome(self._store, seen.id, status, machine=seen.machine)
         if ended is None and reaped:
             ended = supervise.Outcome()

@@ -13,7 +13,7 @@ import time
 from sysvisor_runc import log, supervise
 from sysvisor_runc.aio.console_keeper import ConsoleKeeper
 from sysvisor_runc.aio.control import Refusal
-from sysvisor_runc.aio.exits import ExitWatch, wait_status
+from sysvisor_runc.aio.exits import ExitWatch
 from sysvisor_runc.aio.launcher import LauncherLink
 from sysvisor_runc.aio.outcome import outcome
 from sysvisor_runc.errors import NoSuchContainer, StateError, SysvisorError, reason
@@ -186,7 +186,7 @@ class Supervisor:
         fds.remove(pidfd)
         container.pidfd = pidfd
         self._by_pidfd[pidfd] = container
-        self._exits.watch(pidfd)
+        self._exits.watch(pidfd, init[0])
         self._watch_oom(entry.id, record)
 
     def _resume(self, container: Container, entry: Entry, known: Supervision) -> None:
@@ -299,7 +299,7 @@ class Supervisor:
         container = self._by_pidfd.get(pidfd)
         if container is None:
             return
-        status = wait_status(pidfd, *container.init)
+        status = self._exits.wait_status(pidfd, *container.init)
         outcome = None if status is None else self._outcome(container, status)
         if container.state.phase == RUNNING:
             self._oom.check(container.id)

@@ -3,8 +3,13 @@
 import asyncio
 import os
 import signal
+import subprocess
+from collections.abc import Callable
 
-from sysvisor_runc.aio.exits import ExitWatch, wait_status
+import pytest
+
+from sysvisor_runc.aio import exits
+from sysvisor_runc.aio.exits import ExitWatch
 from sysvisor_runc.state.process import start_time
 from tests.support.loops import Run
 
@@ -31,14 +36,14 @@ def test_two_hundred_at_once(run: Run) -> None:
 
         def happened(pidfd: int, _reaped: bool) -> None:
             pid = children[pidfd]
-            found.setdefault(pid, wait_status(pidfd, pid, starts[pid]))
+            found.setdefault(pid, watch.wait_status(pidfd, pid, starts[pid]))
             watch.forget(pidfd)
             if len(found) == len(children):
                 done.set()
 
         watch = ExitWatch(asyncio.get_running_loop(), happened)
-        for pidfd in children:
-            watch.watch(pidfd)
+        for pidfd, pid in children.items():
+            watch.watch(pidfd, pid)
         for pid in children.values():
             os.kill(pid, signal.SIGKILL)
         await asyncio.wait_for(done.wait(), 20)
@@ -77,11 +82,11 @@ def test_a_zombie_is_told_once_and_its_end_again(run: Run) -> None:
         heard = asyncio.Event()
 
         def happened(fd: int, reaped: bool) -> None:
-            told.append((reaped, wait_status(fd, pid, start)))
+            told.append((reaped, watch.wait_status(fd, pid, start)))
             heard.set()
 
         watch = ExitWatch(asyncio.get_running_loop(), happened)
-        watch.watch(pidfd)
+        watch.watch(pidfd, pid)
         os.kill(parent, signal.SIGUSR1)
         await asyncio.wait_for(heard.wait(), 20)
         await asyncio.sleep(0.1)
@@ -103,3 +108,43 @@ def test_a_zombie_is_told_once_and_its_end_again(run: Run) -> None:
         os.waitpid(parent, 0)
         for fd in (pidfd, reading, writing):
             os.close(fd)
+
+
+# Starts a process that ends with 7 once there is a line to read, says its pid, and reaps it at once.
+REAPER = "exec 3<&0; sh -c 'read line <&3; exit 7' & echo $!; wait; sleep 1000"
+
+
+@pytest.mark.root
+def test_where_a_pidfd_tells_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 6.15 the end of a process that somebody else has reaped is known as well."""
+    monkeypatch.setattr(exits, "_kernel_keeps_status", lambda: False)
+    monkeypatch.setattr(exits, "_told", lambda pidfd: None)
+    monkeypatch.setattr(exits, "zombie_status", lambda pid, start: None)
+    told: list[int | None] = []
+
+    async def main(pid: int, pidfd: int, go: Callable[[], object]) -> None:
+        heard = asyncio.Event()
+
+        def happened(fd: int, _reaped: bool) -> None:
+            told.append(watch.wait_status(fd, pid, start))
+            heard.set()
+
+        start = start_time(pid)
+        watch = ExitWatch(asyncio.get_running_loop(), happened)
+        watch.watch(pidfd, pid)
+        go()
+        await asyncio.wait_for(heard.wait(), 20)
+        watch.forget(pidfd)
+        watch.close()
+
+    with subprocess.Popen(["sh", "-c", REAPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
+        try:
+            assert reaper.stdin is not None and reaper.stdout is not None
+            line = reaper.stdin.fileno()
+            pid = int(reaper.stdout.readline())
+            pidfd = os.pidfd_open(pid)
+            run(main(pid, pidfd, lambda: os.write(line, b"\n")))
+            os.close(pidfd)
+        finally:
+            reaper.kill()
+    assert told == [7 << 8]
