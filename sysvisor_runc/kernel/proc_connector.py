@@ -18,8 +18,8 @@ _SO_ATTACH_FILTER = 26
 _WHAT, _PID, _TGID, _EXIT_CODE, _LENGTH = 36, 52, 56, 60, 64
 _PROC_EVENT_EXIT = 0x80000000
 _LOAD, _EQUALS, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
-# Two instructions each, of BPF_MAXINSNS 4096.
-ROOM = 2000
+# So many have a check of their own: two filters, the old one and the new, must fit in net.core.optmem_max, 20 KiB.
+FEW = 500
 
 
 def _bytes(value: int) -> bytes:
@@ -46,7 +46,7 @@ _IS_EXIT = (
 
 
 class ProcConnector:
-    """Tells how the processes ended that it was asked to watch; `ROOM` of them at a time, others it does not know."""
+    """Tells how the processes ended that it was asked to watch. Beyond `FEW` the kernel tells of all others as well."""
 
     __slots__ = ("_checks", "_ends", "_link")
 
@@ -120,8 +120,9 @@ class ProcConnector:
         self._link.send(header + data)
 
     def _set_filter(self) -> None:
-        """Drop all messages but ends of threads of the processes that are watched (bpf(2), classic)."""
-        code = _IS_EXIT + b"".join([*self._checks.values()][:ROOM]) + _DROP
+        """Drop all messages but ends, and of others' threads if we watch few processes (bpf(2), classic)."""
+        checks = [*self._checks.values()]
+        code = _IS_EXIT + (b"".join(checks) + _DROP if len(checks) <= FEW else _KEEP)
         kept = buffer(len(code))
         kept.raw = code  # type: ignore[misc, assignment]  # typeshed knows of ctypes' own c_char only
         # struct sock_fprog: how many instructions, padding, and their address.

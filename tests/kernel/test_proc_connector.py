@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sysvisor_runc.kernel.proc_connector import ROOM, ProcConnector
+from sysvisor_runc.kernel.proc_connector import FEW, ProcConnector
 
 pytestmark = pytest.mark.root
 
@@ -66,16 +66,20 @@ def test_others_are_dropped_by_the_kernel(connector: ProcConnector) -> None:
 
 
 def test_many(connector: ProcConnector) -> None:
-    """As many as there is room for, and more, of whom it does not know."""
-    processes = [waiting() for _ in range(20)]
-    for number in range(ROOM - 10):
-        connector.watch(1 << 29 | number)
-    for process in processes:
-        connector.watch(process.pid)
-    for process in processes:
+    """More than the kernel can be given a check for are known as well, and few again are as few."""
+    processes = [waiting() for _ in range(3)]
+    invented = [1 << 29 | number for number in range(2 * FEW)]
+    for pid in (*invented, *(process.pid for process in processes)):
+        connector.watch(pid)
+    for process in processes[:2]:
         process.kill()
         process.wait()
-    assert [connector.wait_status(process.pid) for process in processes] == [9] * 10 + [None] * 10
+    assert [connector.wait_status(process.pid) for process in processes] == [9, 9, None]
+    for pid in invented:
+        connector.forget(pid)
+    processes[2].kill()
+    processes[2].wait()
+    assert connector.wait_status(processes[2].pid) == 9
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="exit(2) has another number; to force it: x86_64")
