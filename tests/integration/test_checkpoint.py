@@ -124,8 +124,8 @@ def test_it_may_run_on(any_criu: Runtime, bundle: Bundle) -> None:
 def test_interrupted(any_criu: Runtime, bundle: Bundle, number: signal.Signals) -> None:
     """Ctrl-C, which a whole process group gets, ends a checkpoint and not the container: it is not left frozen."""
     name = start_counter(any_criu, bundle)
-    # Many, so that criu has something to do while it holds them still.
-    any_criu("exec", name, "sh", "-c", "for i in $(seq 150); do sleep 1000 & done")
+    # Many, so that criu has something to do while it holds them still, and without the command's files of the host.
+    any_criu("exec", name, "sh", "-c", "for i in $(seq 150); do sleep 1000 </dev/null >/dev/null 2>&1 & done")
     record = json.loads((any_criu.root / name / "state.json").read_text())
     saving = any_criu.start_background("checkpoint", "--image-path", images(any_criu), name, start_new_session=True)
     deadline = time.monotonic() + 20
