@@ -33,7 +33,7 @@ class ExitWatch:
         self._happened = happened
         self._epoll = select.epoll()
         self._pids: dict[int, int] = {}
-        self._connector = None if _kernel_keeps_status() else _connector()
+        self._connector = _connector()
         loop.add_reader(self._epoll.fileno(), self.catch_up)
         if self._connector is not None:
             loop.add_reader(self._connector.fileno(), self._connector.read)
@@ -85,8 +85,9 @@ class ExitWatch:
 
 
 def _connector() -> ProcConnector | None:
+    """Where it is needed, and to be had."""
     try:
-        return ProcConnector()
+        return None if _kernel_keeps_status() else ProcConnector()
     except OSError as error:
         log.debug(f"process events: {error}")
         return None

@@ -21,7 +21,7 @@ from sysvisor_runc.launch import limits, notes, trees
 from sysvisor_runc.launch.clone import clone_child
 from sysvisor_runc.launch.conversation import InitVanished
 from sysvisor_runc.launch.driver import Driver
-from sysvisor_runc.launch.ids import on_host
+from sysvisor_runc.launch.ids import on_host, own_id
 from sysvisor_runc.launch.ocistate import state_json
 from sysvisor_runc.launch.stdio import give_stdio
 from sysvisor_runc.launch.steps import FAULT, reached, reached_in_child
@@ -246,21 +246,9 @@ class Launch:
         facts.preserve_fds = self.request.preserve_fds
         facts.traits = self.traits
         # The owner has all rights inside; a root who lacks some has them by that alone, to save the container for one.
-        facts.own_id = self._own_id() if held & known == known else None
+        facts.own_id = own_id(self.spec, self.subid) if held & known == known else None
         facts.seccomp = self._seccomp()
         return facts
-
-    def _own_id(self) -> int | None:
-        """The host's id of the container's root, if nobody outside can have it: from our ranges or somebody's."""
-        if self.subid is not None:
-            return self.subid["uid"]
-        mappings = (self.spec.get("linux") or {}).get("uidMappings")
-        if not mappings or os.geteuid() != 0 or not in_initial_user():
-            return None
-        from sysvisor_runc.state.subid import is_subordinate
-
-        uid = on_host(mappings, 0)
-        return uid if uid and is_subordinate(uid) else None
 
     def _seccomp(self) -> Filter | None:
         profile = (self.spec.get("linux") or {}).get("seccomp")

@@ -74,13 +74,7 @@ def convert_spec(
         subid = allocate(entry.path, wanted=request.subid)
         taken = subid
         undo.push("subordinate ids", lambda: free(entry.path, taken))
-    rootfs = os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
-    if any(_within(mount["destination"], rootfs) for mount in spec.get("mounts") or ()):
-        spec = {**spec, "mounts": [_inner(mount, rootfs) for mount in spec["mounts"]]}
-    if any(mount.get("type") == "overlay" for mount in spec.get("mounts") or ()):
-        from sysvisor_runc.launch.imagevolume import as_bind
-
-        spec = {**spec, "mounts": [as_bind(mount) for mount in spec["mounts"]]}
+    spec = _with_plain_mounts(spec, bundle)
     facts = _gather(spec, request, bundle, layout, subid)
     facts.fs_mountpoint = fs_mountpoint
     facts.cpus = tuple(sorted(os.sched_getaffinity(0)))
@@ -98,6 +92,18 @@ def convert_spec(
 
         chown_tree(facts.rootfs_path, traits.ids)
     return converted, traits, subid
+
+
+def _with_plain_mounts(spec: Spec, bundle: str) -> Spec:
+    """The spec, with destinations of the container's own, and with images as binds."""
+    rootfs = os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
+    if any(_within(mount["destination"], rootfs) for mount in spec.get("mounts") or ()):
+        spec = {**spec, "mounts": [_inner(mount, rootfs) for mount in spec["mounts"]]}
+    if any(mount.get("type") == "overlay" for mount in spec.get("mounts") or ()):
+        from sysvisor_runc.launch.imagevolume import as_bind
+
+        spec = {**spec, "mounts": [as_bind(mount) for mount in spec["mounts"]]}
+    return spec
 
 
 def _inner(mount: Mount, rootfs: str) -> Mount:
